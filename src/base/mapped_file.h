@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// A read-only memory map of a whole file.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace lamina {
+
+class MappedFile {
+ public:
+  // Throws Error when the file cannot be opened, is a directory or is empty.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace lamina

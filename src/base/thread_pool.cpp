@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/thread_pool.h"
+
+#include <cassert>
+
+namespace lamina {
+namespace {
+
+// A worker spins this often before it sleeps: a decode step has some 200 short loops, a sleep and wake costs more
+// than most of them; between requests it must not burn a core.
+constexpr int kSpins = 20000;
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  assert(threads >= 1);
+  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
+}
+
+ThreadPool::~ThreadPool() {
+  stop_ = true;
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(int tasks, Call call, void* fn) {
+  call_ = call;
+  fn_ = fn;
+  tasks_ = tasks;
+  next_.store(0, std::memory_order_relaxed);
+  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  take_tasks(0);
+  for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin)
+    if (spin < kSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();  // another process holds the core that a worker needs
+    }
+}
+
+void ThreadPool::work(int thread) {
+  std::uint32_t seen = 0;
+  for (;;) {
+    for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin) relax();
+    epoch_.wait(seen, std::memory_order_acquire);
+    if (stop_) return;
+    seen = epoch_.load(std::memory_order_acquire);
+    take_tasks(thread);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::take_tasks(int thread) {
+  for (int task = next_.fetch_add(1, std::memory_order_relaxed); task < tasks_;
+       task = next_.fetch_add(1, std::memory_order_relaxed))
+    call_(fn_, task, thread);
+}
+
+}  // namespace lamina
