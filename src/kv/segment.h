@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Segment: a run of encoded rows of one KV head, as one layer sees them. The only type that the cache and attention
+// share: everything called compression is a way of filling a list of these.
+#pragma once
+#include "kv/bits/format.h"
+#include "kv/types.h"
+
+namespace lamina {
+
+using BlockId = std::uint32_t;  // a fixed-size block of the pool, resolved per device
+
+// Where blocks live on this device: block b starts at base + b * block_bytes. 64-byte aligned.
+struct BlockMemory {
+  std::byte* base = nullptr;
+  std::size_t block_bytes = 0;
+};
+
+// One plane of a run: tile t lies in blocks[t / tiles_per_block - first_block], at (t % tiles_per_block) * tile_bytes.
+// Consecutive tiles of one block are contiguous. A null `blocks` is an absent plane.
+struct Plane {
+  const BlockId* blocks = nullptr;
+  std::uint32_t first_block = 0;
+  std::uint32_t tiles_per_block = 1;
+  std::uint32_t tile_bytes = 0;
+
+  explicit operator bool() const { return blocks != nullptr; }
+  std::byte* tile(const BlockMemory& memory, std::uint32_t t) const {
+    return memory.base + blocks[t / tiles_per_block - first_block] * memory.block_bytes +
+           static_cast<std::size_t>(t % tiles_per_block) * tile_bytes;
+  }
+};
+
+// Rows [first, last) in row coordinates of the run: row r is row r % 16 of tile r / 16. The bytes of a tile's rows
+// outside [first, last) are unspecified (possibly NaN): they must not reach a result.
+struct Segment {
+  Format k_format{}, v_format{};
+  Plane k_codes, v_codes;    // layout: kv/bits/format.h
+  Plane k_scales, v_scales;  // int8 and int4 only
+  Plane k_gains, v_gains;    // f16 [16 rows] or absent = 1: score *= k_gain[row], weight *= v_gain[row] (MiniCache)
+  std::uint32_t first = 0, last = 0;
+  const Pos* pos = nullptr;  // [last - first], strictly ascending: position of row first + i
+  Pos shift = 0;             // the query sees this run `shift` positions closer (StreamingLLM's re-numbering)
+
+  std::uint32_t rows() const { return last - first; }
+};
+
+}  // namespace lamina

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The few types that the whole KV store speaks in.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lamina {
+
+// A model layer and the storage slot that it reads are different numbers as soon as layers share storage: different
+// types turn a mix-up into a compile error.
+enum class LayerId : int {};
+enum class SlotId : int {};
+constexpr int index(LayerId layer) { return static_cast<int>(layer); }
+constexpr int index(SlotId slot) { return static_cast<int>(slot); }
+
+using Pos = std::int32_t;  // position of a token in its sequence, never its row in the cache
+
+// What the KV store knows of a model. Layers may differ in window only.
+struct KvShape {
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;          // of K and of V
+  std::vector<Pos> windows;  // [layer] sliding window in tokens, the query's own included; 0 = none
+};
+
+}  // namespace lamina
