@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' bodies compiled for any machine. Nothing but kernel headers may be included here: an inline function of
+// a library compiled with these flags could replace the baseline's copy at link time. The order matters: primitives,
+// what is built from them, bodies.
+// clang-format off
+#include "kernels/simd_scalar.h"
+#include "kernels/simd.h"
+#include "kernels/ops.inl.h"

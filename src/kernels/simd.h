@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors of 16 lanes, so that every kernel has one body for all instruction sets. scalar.cpp, avx2.cpp and avx512.cpp
+// each include their simd_ISA.h (the primitives, in namespace lamina::LAMINA_ISA), then this file (what is built from
+// them), then the bodies (*.inl.h). Nothing here may be called from ordinary code.
+//
+// Types:      F32 16 floats   I32 16 int32   Bytes 64 bytes, seen as 16 lanes of 4
+// F32:        load(p) load_n(p, n) store(p, x) store_n(p, x, n)     n <= 16 lanes; the rest reads as zero
+//             zero() splat(v) a + b  a - b  a * b  a / b  fma(a, b, c) = a * b + c  max(a, b) min(a, b)
+//             load_f16(p) load_bf16(p) store_f16(p, x) store_bf16(p, x)      16 values, to nearest even
+//             first_n(x, n, other)   lanes below n of x, the rest of `other`
+//             hsum(x) hmax(x)        one fixed order on every instruction set
+//             exp(x)                 relative error 2e-7; exp(-inf) = 0, 0 below -87.6, inf above 88.3, NaN stays
+//             abs(x)
+// I32:        zero_i32() splat_i32(v) load_i32(p) a + b  a - b  a * b  to_f32(x)
+//             round_i32(x)           to nearest even, |x| < 2^22
+//             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
+//             pow2(x) = 2^x as F32, x in [-127, 128] (0 and inf at the ends)
+// Bytes:      load_bytes(p) store_bytes(p, x) splat4(p) (4 bytes repeated)
+//             low_nibbles(x) high_nibbles(x)                        each byte's half, as 0..15
+//             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
+//             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
+//             prefetch(p)
+// max and min return the second operand if either is NaN. fma rounds once where the machine can, else twice.
+#pragma once
+
+namespace lamina::LAMINA_ISA {
+
+static inline F32 exp(F32 x) {
+  x = min(splat(88.5F), max(splat(-88.0F), x));
+  const F32 n = to_f32(round_i32(x * splat(1.44269504F)));
+  // x = n ln 2 + r; ln 2 in two parts, the first with few bits so that n times it is exact
+  F32 r = fma(n, splat(-0.693359375F), x);
+  r = fma(n, splat(2.12194440e-4F), r);
+  F32 p = splat(1.0F / 720);
+  p = fma(p, r, splat(1.0F / 120));
+  p = fma(p, r, splat(1.0F / 24));
+  p = fma(p, r, splat(1.0F / 6));
+  p = fma(p, r, splat(0.5F));
+  p = fma(p, r, splat(1.0F));
+  p = fma(p, r, splat(1.0F));
+  return p * pow2(round_i32(n));
+}
+
+}  // namespace lamina::LAMINA_ISA

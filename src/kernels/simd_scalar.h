@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// The primitives of simd.h in plain C++: the fallback, and the judge of the others.
+#pragma once
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/half.h"
+
+#define LAMINA_ISA scalar
+
+namespace lamina::scalar {
+
+struct F32 {
+  float v[16];
+};
+struct I32 {
+  std::int32_t v[16];
+};
+struct Bytes {
+  std::uint8_t v[64];
+};
+
+template <class V, class Fn>
+static inline V lanes(Fn fn) {
+  V r;
+  for (int i = 0; i < 16; ++i) r.v[i] = fn(i);
+  return r;
+}
+
+static inline F32 zero() { return F32{}; }
+static inline F32 splat(float x) {
+  return lanes<F32>([&](int) { return x; });
+}
+static inline F32 load(const float* p) {
+  return lanes<F32>([&](int i) { return p[i]; });
+}
+static inline F32 load_n(const float* p, int n) {
+  return lanes<F32>([&](int i) { return i < n ? p[i] : 0.0F; });
+}
+static inline void store(float* p, const F32& x) {
+  for (int i = 0; i < 16; ++i) p[i] = x.v[i];
+}
+static inline void store_n(float* p, const F32& x, int n) {
+  for (int i = 0; i < n; ++i) p[i] = x.v[i];
+}
+static inline F32 first_n(const F32& x, int n, const F32& other) {
+  return lanes<F32>([&](int i) { return i < n ? x.v[i] : other.v[i]; });
+}
+static inline F32 operator+(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] + b.v[i]; });
+}
+static inline F32 operator-(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] - b.v[i]; });
+}
+static inline F32 operator*(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] * b.v[i]; });
+}
+static inline F32 operator/(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] / b.v[i]; });
+}
+static inline F32 fma(const F32& a, const F32& b, const F32& c) {
+  return lanes<F32>([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+static inline F32 max(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+static inline F32 min(const F32& a, const F32& b) {
+  return lanes<F32>([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+static inline F32 abs(const F32& x) {
+  return lanes<F32>([&](int i) { return x.v[i] < 0 ? -x.v[i] : x.v[i]; });
+}
+static inline F32 load_f16(const std::uint16_t* p) {
+  return lanes<F32>([&](int i) { return f32_from_f16(p[i]); });
+}
+static inline F32 load_bf16(const std::uint16_t* p) {
+  return lanes<F32>([&](int i) { return f32_from_bf16(p[i]); });
+}
+static inline void store_f16(std::uint16_t* p, const F32& x) {
+  for (int i = 0; i < 16; ++i) p[i] = f16_from_f32(x.v[i]);
+}
+static inline void store_bf16(std::uint16_t* p, const F32& x) {
+  for (int i = 0; i < 16; ++i) p[i] = bf16_from_f32(x.v[i]);
+}
+static inline float hsum(F32 x) {
+  for (int half = 8; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) x.v[i] += x.v[i + half];
+  return x.v[0];
+}
+static inline float hmax(F32 x) {
+  for (int half = 8; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) x.v[i] = x.v[i] > x.v[i + half] ? x.v[i] : x.v[i + half];
+  return x.v[0];
+}
+
+static inline I32 zero_i32() { return I32{}; }
+static inline I32 splat_i32(std::int32_t x) {
+  return lanes<I32>([&](int) { return x; });
+}
+static inline I32 load_i32(const std::int32_t* p) {
+  return lanes<I32>([&](int i) { return p[i]; });
+}
+static inline I32 operator+(const I32& a, const I32& b) {
+  return lanes<I32>([&](int i) { return a.v[i] + b.v[i]; });
+}
+static inline I32 operator-(const I32& a, const I32& b) {
+  return lanes<I32>([&](int i) { return a.v[i] - b.v[i]; });
+}
+static inline I32 operator*(const I32& a, const I32& b) {
+  return lanes<I32>([&](int i) { return a.v[i] * b.v[i]; });
+}
+static inline F32 to_f32(const I32& x) {
+  return lanes<F32>([&](int i) { return static_cast<float>(x.v[i]); });
+}
+static inline I32 round_i32(const F32& x) {  // adding 1.5 * 2^23 leaves the rounded integer in the low bits
+  return lanes<I32>(
+      [&](int i) { return static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(x.v[i] + 0x1.8p23F) - 0x4b400000U); });
+}
+static inline I32 load_i8(const std::int8_t* p) {
+  return lanes<I32>([&](int i) { return std::int32_t{p[i]}; });
+}
+static inline I32 load_u8(const std::uint8_t* p) {
+  return lanes<I32>([&](int i) { return std::int32_t{p[i]}; });
+}
+static inline void store_i8(std::int8_t* p, const I32& x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(x.v[i]);
+}
+static inline F32 pow2(const I32& x) {
+  return lanes<F32>([&](int i) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.v[i] + 127) << 23); });
+}
+
+static inline Bytes load_bytes(const void* p) {
+  Bytes r;
+  __builtin_memcpy(r.v, p, 64);
+  return r;
+}
+static inline void store_bytes(void* p, const Bytes& x) { __builtin_memcpy(p, x.v, 64); }
+static inline Bytes splat4(const void* p) {
+  Bytes r;
+  for (int i = 0; i < 16; ++i) __builtin_memcpy(r.v + 4 * i, p, 4);
+  return r;
+}
+static inline Bytes low_nibbles(Bytes x) {
+  for (auto& b : x.v) b &= 15;
+  return x;
+}
+static inline Bytes high_nibbles(Bytes x) {
+  for (auto& b : x.v) b = static_cast<std::uint8_t>(b >> 4);
+  return x;
+}
+static inline I32 dot4(I32 acc, const Bytes& u, const Bytes& s) {
+  for (int i = 0; i < 64; ++i) acc.v[i / 4] += u.v[i] * static_cast<std::int8_t>(s.v[i]);
+  return acc;
+}
+static inline I32 dot4_small(const I32& acc, const Bytes& u, const Bytes& s) { return dot4(acc, u, s); }
+static inline void prefetch(const void* p) { __builtin_prefetch(p); }
+
+}  // namespace lamina::scalar
