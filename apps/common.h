@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the subcommands share: options with the names that users of llama.cpp know, loading, figures, progress.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/session.h"
+#include "model/forward.h"
+#include "text/sampler.h"
+#include "text/tokenizer.h"
+
+namespace lamina {
+
+struct ModelArguments {
+  std::string model;
+  int context = 0;  // 0: what the model was trained with
+  int batch = 512;
+  int threads = 0;  // 0: the number of processors
+  std::vector<std::string> specs = {"full"};
+  std::string cache_type_k, cache_type_v;
+};
+void add_model_options(CLI::App& app, ModelArguments& args);
+void add_kv_options(CLI::App& app, ModelArguments& args);
+
+struct SamplingArguments {
+  SamplerConfig config;
+  std::optional<std::uint64_t> seed;
+  int predict = -1;  // -1: until the end of generation or of the context
+  bool ignore_eos = false;
+};
+void add_sampling_options(CLI::App& app, SamplingArguments& args);
+// With a seed: the given one, or a random one that is printed to stderr where it matters.
+SamplerConfig sampler_config(const SamplingArguments& args);
+
+int thread_count(int requested);
+Pos context_size(const ModelArguments& args, const ModelConfig& config);
+// The specs of --kv (given more than once, or joined by ';'), -ctk and -ctv. Error if they do not fit the model.
+std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args, const KvShape& shape);
+
+// A model ready to run. Arguments are checked before the weights are read.
+struct Loaded {
+  explicit Loaded(const ModelArguments& args) : Loaded(args, GgufFile::open(args.model)) {}
+
+  ThreadPool pool;
+  std::vector<std::shared_ptr<const KvSpec>> specs;
+  Pos context;
+  Model model;
+  Tokenizer tokenizer;
+
+  const std::shared_ptr<const KvSpec>& spec() const;  // Error if there are several
+  std::vector<Token> encode(std::string_view text, bool with_bos) const;
+
+ private:
+  Loaded(const ModelArguments& args, GgufFile file);
+};
+
+// The text of -p, of -f FILE ("-": stdin). Error if there is none or it is empty.
+std::string prompt_text(const std::string& prompt, const std::string& file);
+std::string read_file(const std::string& path);
+
+// Bytes that the dense f16 cache of this model would hold at this length.
+std::size_t dense_bytes(const KvShape& shape, Pos length);
+
+std::string human_bytes(double bytes);  // "12.3 MiB"
+
+// True after Ctrl-C; the first one is for the running command to end cleanly, the second kills.
+std::atomic<bool>& interrupted();
+void catch_interrupts();
+
+// "label 12/80 3.4/s 0:20 left" on stderr when that is a terminal; nothing otherwise.
+class Progress {
+ public:
+  Progress(std::string label, std::size_t total);
+  ~Progress() { clear(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void update(std::size_t done);
+  void clear();
+
+ private:
+  std::string label_;
+  std::size_t total_;
+  bool terminal_, drawn_ = false;
+  std::chrono::steady_clock::time_point start_, last_{};
+};
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Each adds its subcommand to the program.
+void add_run(CLI::App& program);
+void add_chat(CLI::App& program);
+void add_plan(CLI::App& program);
+void add_bench(CLI::App& program);
+void add_eval(CLI::App& program);
+void add_tokenize(CLI::App& program);
+
+}  // namespace lamina

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// lamina: one program, a subcommand for each job. Results go to stdout, everything else to stderr. Exit status 0, or 1
+// for an error of a file or a value, 2 for a wrong command line.
+#include <array>
+#include <iostream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common.h"
+
+namespace {
+
+// llama.cpp's options of one dash and several letters, which a command line parser takes for a row of short options.
+std::vector<std::string> long_names(int argc, char** argv) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNames{
+      {{"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-sys", "--system-prompt"}}};
+  std::vector<std::string> args;
+  for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them in reverse
+    args.emplace_back(argv[i]);
+    for (const auto& [from, to] : kNames)
+      if (args.back() == from) args.back() = to;
+  }
+  return args;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App program("Lamina runs language models on a KV cache that folds along layers, tokens and bits.", "lamina");
+  program.require_subcommand(1);
+  lamina::add_run(program);
+  lamina::add_chat(program);
+  lamina::add_plan(program);
+  lamina::add_bench(program);
+  lamina::add_eval(program);
+  lamina::add_tokenize(program);
+  try {
+    lamina::catch_interrupts();
+    program.parse(long_names(argc, argv));
+    return 0;
+  } catch (const CLI::Success& success) {
+    return program.exit(success);
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "lamina: " << error.what() << " (see lamina --help)\n";
+    return 2;
+  } catch (const std::exception& error) {
+    std::cerr << "lamina: error: " << error.what() << '\n';
+    return 1;
+  }
+}

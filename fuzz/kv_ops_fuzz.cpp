@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random append, commit, fork and truncate against a naive model (tests/kv/kv_ops.h).
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+
+#include "kv/kv_ops.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static constexpr const char* kSpecs[] = {"full",
+                                           "bf16",
+                                           "k8v4",
+                                           "map(0_0_2) + k4v4",
+                                           "window(sinks=4,window=24) + k8v8",
+                                           "streaming(sinks=4,window=20)",
+                                           "streaming(sinks=3,window=40) + k4v4 + grid(16)",
+                                           "window(sinks=2,keep=30%) + f32"};
+  if (size < 2) return 0;
+  lamina::KvShape shape;
+  shape.layers = 3;
+  shape.kv_heads = 2;
+  shape.head_dim = 6;
+  shape.windows = {0, 0, data[1] % 2 ? 10 : 0};
+  if (shape.windows[2] && data[0] % std::size(kSpecs) == 3) shape.windows[2] = 0;  // 2 would own a window alone: fine
+  lamina::testing::KvOps ops(kSpecs[data[0] % std::size(kSpecs)], shape);
+  ops.run({data + 2, size - 2 > 300 ? 300 : size - 2});
+  return 0;
+}

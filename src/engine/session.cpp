@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+
+namespace lamina {
+namespace {
+
+// Address space for whatever a spec holds at its peak: raw and encoded rows of the whole context, each as f32, and a
+// few blocks for every plane that has just begun. Only what is written takes memory.
+std::size_t capacity(const KvShape& shape, Pos context) {
+  const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
+  const std::size_t rows = static_cast<std::size_t>(context) + 4 * 4096;
+  return runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
+}
+
+}  // namespace
+
+Session::Session(Model& model, ThreadPool& pool, Options options)
+    : model_(model),
+      pool_(pool),
+      options_(std::move(options)),
+      blocks_(std::make_unique<BlockPool>(model.shape(), capacity(model.shape(), options_.context))),
+      kv_(options_.spec, model.shape(), *blocks_) {
+  require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);
+  require(options_.context >= 1, "context size is {}, expected at least 1", options_.context);
+}
+
+std::span<const float> Session::prompt(std::span<const Token> tokens, const OnProgress& progress) {
+  std::span<const float> last;
+  feed(tokens, nullptr, progress, last);
+  return last;
+}
+
+void Session::score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress) {
+  std::span<const float> last;
+  feed(tokens, &logits, progress, last);
+}
+
+void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
+                   std::span<const float>& last) {
+  require(!tokens.empty(), "the prompt is empty");
+  require(tokens.size() <= static_cast<std::size_t>(room()),
+          "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(), room(),
+          options_.context);
+  for (std::size_t done = 0; done < tokens.size();) {
+    const std::size_t n = std::min({tokens.size() - done, static_cast<std::size_t>(options_.batch),
+                                    static_cast<std::size_t>(kv_.step_limit())});
+    const bool end = done + n == tokens.size();
+    const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
+    last = step(tokens.subspan(done, n), wanted, end ? Phase::kPromptEnd : Phase::kPrompt);
+    if (logits) (*logits)(done, last);
+    done += n;
+    if (progress && !progress(done) && !end) {
+      last = {};
+      return;
+    }
+  }
+}
+
+std::span<const float> Session::decode(Token token) {
+  require(room() > 0, "the context of {} tokens is full (see --ctx-size)", options_.context);
+  return step({&token, 1}, Chunk::Logits::kLast, Phase::kDecode);
+}
+
+std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase) {
+  const Chunk chunk{.kv = &kv_, .tokens = tokens, .logits = logits};
+  const auto out = model_.forward({&chunk, 1}, work_, pool_);
+  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+  kv_.commit(phase, static_cast<int>(tokens.size()));
+  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+  return out;
+}
+
+void Session::reset() {
+  kv_ = KvSequence(options_.spec, model_.shape(), *blocks_);
+  peak_bytes_ = 0;
+}
+
+}  // namespace lamina

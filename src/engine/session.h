@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: one model, one sequence. Feeds prompts in chunks and tokens one by one, and commits after each step.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kv/sequence.h"
+#include "model/forward.h"
+
+namespace lamina {
+
+class Session {
+ public:
+  struct Options {
+    std::shared_ptr<const KvSpec> spec;
+    Pos context = 0;  // most tokens that the sequence may have
+    int batch = 512;  // most tokens of a prompt that one step takes
+  };
+
+  // Called after each step of a prompt with the number of its tokens done so far; false stops there.
+  using OnProgress = std::function<bool(std::size_t done)>;
+  // Called with the logits of prompt tokens [first, first + rows): [rows][vocab].
+  using OnLogits = std::function<void(std::size_t first, std::span<const float> logits)>;
+
+  Session(Model& model, ThreadPool& pool, Options options);
+
+  // Appends a prompt and commits it as one (prompt end). Returns the logits after its last token, valid until the next
+  // call; empty if `progress` stopped it. Error if the context cannot hold it or it is empty.
+  std::span<const float> prompt(std::span<const Token> tokens, const OnProgress& progress = {});
+  // The same with the logits of every token.
+  void score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress = {});
+  // Appends one token and returns the logits after it. Error if the context is full.
+  std::span<const float> decode(Token token);
+  // Forgets everything.
+  void reset();
+
+  KvSequence& kv() { return kv_; }
+  const KvSequence& kv() const { return kv_; }
+  Pos context() const { return options_.context; }
+  Pos room() const { return options_.context - kv_.length(); }
+  // The most bytes held at any time since the last reset.
+  std::size_t peak_bytes() const { return peak_bytes_; }
+
+ private:
+  std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
+  void feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
+            std::span<const float>& last);
+
+  Model& model_;
+  ThreadPool& pool_;
+  Options options_;
+  std::unique_ptr<BlockPool> blocks_;
+  KvSequence kv_;
+  Workspace work_;
+  std::size_t peak_bytes_ = 0;
+};
+
+}  // namespace lamina

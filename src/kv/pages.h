@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// BlockPool: the bytes of the KV cache. One pool of equal-size blocks serves every format, so requests with different
+// specs share one engine and nothing fragments: what one sequence frees any other can use. Block ids are small
+// integers resolved per device (kv/segment.h), counted by reference so that forks share rows.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kv/segment.h"
+#include "kv/types.h"
+
+namespace lamina {
+
+class BlockPool {
+ public:
+  // Bytes of a block for this shape: 16 rows of f32, 32 of f16, 64 of int8 or 128 of int4 codes of one head's K or V.
+  static std::size_t block_bytes(const KvShape& shape);
+
+  // Reserves address space for `capacity_bytes`; memory is taken when blocks are first written.
+  BlockPool(const KvShape& shape, std::size_t capacity_bytes);
+  // A pool that only counts: `plan` runs the real code against it, so that its figures are those of the real thing.
+  static BlockPool counting(const KvShape& shape);
+  ~BlockPool();
+  BlockPool(BlockPool&& other) noexcept;
+  BlockPool& operator=(BlockPool&&) = delete;
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  BlockId acquire();  // one reference; Error when the capacity is used up
+  void share(BlockId block) { ++references_[block]; }
+  void release(BlockId block);
+  bool shared(BlockId block) const { return references_[block] > 1; }
+  // Gives the memory of free blocks back to the system, but for a few that the next step will want.
+  void trim();
+
+  const BlockMemory& memory() const { return memory_; }
+  bool counts_only() const { return memory_.base == nullptr; }
+  std::size_t held_bytes() const { return held_ * memory_.block_bytes; }
+  std::size_t peak_bytes() const { return peak_ * memory_.block_bytes; }
+  std::size_t capacity_bytes() const { return capacity_ * memory_.block_bytes; }
+  void reset_peak() { peak_ = held_; }
+
+ private:
+  BlockPool() = default;
+
+  BlockMemory memory_;
+  std::size_t capacity_ = 0, held_ = 0, peak_ = 0;  // in blocks
+  std::vector<std::uint32_t> references_;           // [block]; its size is the number of blocks ever used
+  std::vector<BlockId> warm_;                       // free, memory resident
+  std::vector<BlockId> cold_;                       // free, memory given back
+};
+
+}  // namespace lamina

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// KvSequence: the rows of one request. Only append and commit change what attention sees, so between two commits all
+// segments are stable; commit is the only code that destroys information.
+//
+// Per slot, rows live in up to three runs, oldest first:
+//   pinned  the leading rows that a token policy always keeps (attention sinks): committed, encoded
+//   body    committed rows, encoded
+//   tail    the newest rows, as appended: everything while a prompt is read, at most 32 rows after a commit. Where the
+//           format is the one that rows are appended in (f16, f32), they simply stay here.
+// `tail` is f16 (f32 where the format is f32). A row is encoded once; afterwards it moves as bytes or is dropped.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kv/pages.h"
+#include "kv/run.h"
+#include "kv/spec.h"
+
+namespace lamina {
+
+class KvSequence {
+ public:
+  // The pool must have been made for the same shape and must outlive the sequence.
+  KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool);
+  ~KvSequence();
+  KvSequence(KvSequence&& other) noexcept;
+  KvSequence& operator=(KvSequence&& other) noexcept;
+  KvSequence& operator=(const KvSequence&) = delete;
+
+  // Rows of the step's `tokens` next tokens, written by `layer`: positions length() ... length() + tokens - 1.
+  // k, v: [tokens][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes, once a step.
+  void append(LayerId layer, int tokens, const float* k, const float* v);
+
+  // What `layer` reads: [kv_head] lists of segments, valid until the next append or commit.
+  std::span<const std::span<const Segment>> segments(LayerId layer);
+
+  // Ends a step in which `appended` tokens were appended and the first `accepted` of them are to stay: drops the
+  // others' rows, then evict -> merge -> encode, unless the step is inside a prompt and not at a grid boundary.
+  void commit(Phase phase, int appended, int accepted);
+  void commit(Phase phase, int tokens) { commit(phase, tokens, tokens); }
+
+  // How many of the next tokens may be appended in one step of a prompt: commits happen at grid boundaries.
+  int step_limit() const;
+
+  // Forgets the tokens from position `length` on. Error with the reason where that state cannot be had back.
+  void truncate(Pos length);
+  // An independent sequence in the same state; rows are shared until one of the two writes.
+  KvSequence fork() const;
+
+  Pos length() const { return length_; }  // tokens of the text so far
+  const KvSpec& spec() const { return *spec_; }
+  const KvShape& shape() const { return shape_; }
+  const BlockMemory& memory() const { return pool_->memory(); }
+  KvBytes bytes() const;
+  // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
+  double kept_fraction() const;
+
+ private:
+  struct Slot {
+    Run pinned, body, tail;
+    Pos window = 0;
+    std::vector<Segment> segments;                 // [kv_head][up to three runs]
+    std::vector<std::span<const Segment>> heads;  // [kv_head]
+  };
+
+  KvSequence(const KvSequence& other);
+  bool encodes() const { return raw_k_ != spec_->k || raw_v_ != spec_->v; }
+  std::string why_not_truncate(Pos length) const;
+  void evict(Slot& slot, const TokenPolicy& policy, const Step& step);
+  void pin_leading_rows(Slot& slot, int rows);
+  void encode(Slot& slot);
+  void drop_outside_window(Slot& slot);
+  void drop_from(Slot& slot, Pos length);
+
+  std::shared_ptr<const KvSpec> spec_;
+  KvShape shape_;
+  BlockPool* pool_;
+  Format raw_k_, raw_v_;
+  std::vector<Slot> slots_;
+  Pos length_ = 0, prompt_length_ = 0;
+  bool evicted_ = false;  // the policy has dropped rows
+};
+
+// Bytes that a spec needs for a text: found by running the store itself against a pool that only counts, so they equal
+// what is then allocated (an upper bound where the rows kept depend on data).
+struct KvPlan {
+  KvBytes steady;           // after the prompt and `decoded` tokens
+  std::size_t peak_bytes;   // the most held at any time, the prompt's raw rows included
+};
+KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch);
+
+}  // namespace lamina

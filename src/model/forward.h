@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model: a file's weights and the forward pass over them.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "base/thread_pool.h"
+#include "kv/sequence.h"
+#include "model/config.h"
+#include "model/gguf.h"
+#include "model/weights.h"
+
+namespace lamina {
+
+using Token = std::int32_t;
+
+// The next tokens of one sequence.
+struct Chunk {
+  enum class Logits { kNone, kLast, kAll };  // for which of the tokens logits are wanted
+
+  KvSequence* kv = nullptr;
+  std::span<const Token> tokens;
+  Logits logits = Logits::kLast;
+};
+
+// Buffers of a forward pass, grown to the largest step seen.
+struct Workspace {
+  std::vector<float> x, h;                  // [tokens][hidden] residual stream, and its norm or a block's output
+  std::vector<float> q, k, v;               // [tokens][heads or kv_heads][head_dim]
+  std::vector<float> attended;              // [tokens][heads][head_dim]
+  std::vector<float> gate, up;              // [tokens][ffn]
+  std::vector<float> logits;                // [wanted rows][vocab]
+  Activations input;                        // what a matrix product reads
+  AttentionScratch attention;
+  std::vector<Rope> ropes;                  // of layers without and with a window
+  std::vector<Pos> positions;               // [tokens]
+  std::vector<Query> queries;               // one a chunk
+};
+
+class Model {
+ public:
+  // Reads the file at `path`; Error if it is not a model that this program can run.
+  static Model load(const std::string& path, ThreadPool& pool);
+  Model(GgufFile file, ThreadPool& pool);
+
+  // Runs one step: appends the chunks' rows to their sequences and returns logits [wanted rows][vocab], in the order
+  // of the chunks and their tokens, valid until the next call. The caller commits. A sequence's logits do not depend
+  // on the other chunks, nor on the number of threads. Error if a token is not in the vocabulary.
+  std::span<const float> forward(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool);
+
+  const ModelConfig& config() const { return config_; }
+  const GgufFile& file() const { return file_; }
+  const Weights& weights() const { return weights_; }
+  KvShape shape() const { return kv_shape(config_); }
+  // How often K and V of a layer were computed for a token: sharing layers must not.
+  std::uint64_t kv_products() const { return kv_products_; }
+
+ private:
+  struct Step;  // one call of forward
+  void begin(Step& step);
+  void embed(Step& step);
+  void attention(Step& step, int layer);
+  void project(Step& step, int layer);
+  void append(Step& step, int layer);
+  void attend_rows(Step& step, int layer);
+  void feed_forward(Step& step, int layer);
+  std::span<const float> head(Step& step);
+  void norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out);
+  void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);
+  void add(Step& step, std::vector<float>& x, const std::vector<float>& y);
+  static bool writes(const Chunk& chunk, int layer);
+  const Rope& rope_of(const Workspace& work, int layer) const;
+
+  GgufFile file_;
+  ModelConfig config_;
+  Weights weights_;
+  std::uint64_t kv_products_ = 0;
+};
+
+}  // namespace lamina

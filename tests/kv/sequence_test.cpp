@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/sequence.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "kv/kv_ops.h"
+
+namespace lamina {
+namespace {
+
+KvShape shape(int layers = 4, int heads = 2, int dim = 20, Pos window = 0) {
+  KvShape s;
+  s.layers = layers;
+  s.kv_heads = heads;
+  s.head_dim = dim;
+  s.windows.assign(static_cast<std::size_t>(layers), 0);
+  if (window) s.windows[1] = s.windows[2] = window;
+  return s;
+}
+
+std::shared_ptr<const KvSpec> spec(const std::string& text, const KvShape& s) {
+  return std::make_shared<KvSpec>(KvSpec::parse(text, s));
+}
+
+struct Case {
+  const char* spec;
+  Pos window = 0;
+};
+
+class RandomOps : public ::testing::TestWithParam<Case> {};
+
+TEST_P(RandomOps, EqualTheNaiveModel) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 6; ++round) {
+    std::vector<std::uint8_t> bytes(240);
+    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random());
+    ASSERT_NO_THROW(testing::KvOps(GetParam().spec, shape(4, 2, 20, GetParam().window)).run(bytes)) << round;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Specs, RandomOps,
+    ::testing::Values(Case{"full"}, Case{"full", 9}, Case{"f32"}, Case{"bf16"}, Case{"k8v8"}, Case{"k8v4"}, Case{"k4v4"},
+                      Case{"k4v4", 40}, Case{"map(0_0_2_2)"}, Case{"map(0_0_1_1) + k8v8"},
+                      Case{"window(sinks=4,window=24)"}, Case{"streaming(sinks=4,window=24)"},
+                      Case{"streaming(sinks=2,window=3)"}, Case{"streaming(sinks=0,window=50) + k8v4"},
+                      Case{"streaming(sinks=20,window=60) + k4v4 + grid(16)"}, Case{"window(sinks=4,window=30) + k8v8", 12},
+                      Case{"map(0_0_2_2) + streaming(sinks=4,window=40) + k8v4 + grid(32)"},
+                      Case{"window(sinks=4,keep=25%) + k8v8"}, Case{"k8v8 + grid(7)"}));
+
+// Runs the store with real memory through the steps that plan_kv() simulates.
+TEST(Plan, EqualsAllocation) {
+  for (const Pos window : {0, 25})
+    for (const char* text : {"full", "f32", "k8v8", "k4v4", "map(0_0_2_2) + k8v4", "streaming(sinks=4,window=100)",
+                             "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4"})
+      for (const int prompt : {1, 33, 500}) {
+        const KvShape s = shape(window ? 4 : 4, 2, 64, window);
+        const auto sp = spec(text, s);
+        const KvPlan plan = plan_kv(sp, s, prompt, 70, 128);
+        BlockPool pool(s, 64 << 20);
+        KvSequence kv(sp, s, pool);
+        std::size_t peak = 0;
+        const std::vector<float> rows(static_cast<std::size_t>(128 * s.kv_heads * s.head_dim), 1.0F);
+        const auto step = [&](Phase phase, int tokens) {
+          for (const LayerId owner : sp->layers.owner) kv.append(owner, tokens, rows.data(), rows.data());
+          peak = std::max(peak, kv.bytes().total());
+          kv.commit(phase, tokens);
+          peak = std::max(peak, kv.bytes().total());
+        };
+        while (kv.length() < prompt) {
+          const int n = std::min({128, kv.step_limit(), prompt - kv.length()});
+          step(kv.length() + n == prompt ? Phase::kPromptEnd : Phase::kPrompt, n);
+        }
+        for (int i = 0; i < 70; ++i) step(Phase::kDecode, 1);
+        EXPECT_EQ(plan.steady.total(), kv.bytes().total()) << text << " " << prompt;
+        EXPECT_EQ(plan.steady.rows, kv.bytes().rows) << text;
+        EXPECT_EQ(plan.steady.scales, kv.bytes().scales) << text;
+        EXPECT_EQ(plan.peak_bytes, peak) << text;
+        EXPECT_EQ(kv.bytes().total() - kv.bytes().positions - pool.held_bytes() < 100000, true);
+      }
+}
+
+TEST(Plan, RatiosAtFourThousandTokens) {
+  KvShape s = shape(30, 3, 64);
+  const auto total = [&](const char* text) {
+    return static_cast<double>(plan_kv(spec(text, s), s, 4096, 0, 512).steady.total());
+  };
+  EXPECT_GE(total("full") / total("k8v8"), 1.8);
+  EXPECT_GE(total("full") / total("k4v4"), 3.2);
+  EXPECT_GE(total("full") / total("streaming(sinks=4,window=1020) + k8v8"), 6.8);
+}
+
+TEST(Sequence, HoldsExactlyTheLayersThatWrite) {
+  KvShape s = shape(4, 2, 64);
+  const std::size_t full = plan_kv(spec("full", s), s, 1000, 0, 512).steady.total();
+  const std::size_t half = plan_kv(spec("map(0_0_2_2)", s), s, 1000, 0, 512).steady.total();
+  EXPECT_EQ(full, 2 * half);
+}
+
+TEST(Sequence, StreamingHoldsSinksAndWindowAndClosesTheGap) {
+  const KvShape s = shape(1, 1, 16);
+  const auto sp = spec("streaming(sinks=4,window=20)", s);
+  BlockPool pool(s, 1 << 20);
+  KvSequence kv(sp, s, pool);
+  const std::vector<float> rows(100 * 16, 0.5F);
+  kv.append(LayerId{0}, 100, rows.data(), rows.data());
+  EXPECT_EQ(kv.segments(LayerId{0})[0].size(), 1U);  // a prompt reads its rows as appended
+  kv.commit(Phase::kPromptEnd, 100);
+  kv.append(LayerId{0}, 1, rows.data(), rows.data());
+  const auto segments = kv.segments(LayerId{0})[0];
+  ASSERT_EQ(segments.size(), 2U);
+  EXPECT_EQ(segments[0].rows(), 4U);
+  EXPECT_EQ(segments[1].rows(), 20U);         // the query's own row included
+  EXPECT_EQ(segments[0].shift, 100 - 19 - 4);  // query at 100 meets sinks as if at positions 77..80
+  EXPECT_EQ(segments[1].shift, 0);
+  kv.commit(Phase::kDecode, 1);
+  EXPECT_EQ(kv.bytes().rows, 23U * 16 * 2 * 2);
+  EXPECT_THROW(kv.truncate(50), Error);
+}
+
+TEST(Sequence, TruncateEqualsNeverHavingGoneAhead) {
+  const KvShape s = shape(2, 2, 32);
+  const auto sp = spec("k8v8", s);
+  testing::NaiveSequence naive(sp, s);
+  BlockPool pool(s, 1 << 22);
+  KvSequence kv(sp, s, pool);
+  std::vector<float> rows(120 * 2 * 32);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = std::sin(static_cast<float>(i));
+  const auto append = [&](int tokens) {
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, tokens, rows.data(), rows.data());
+  };
+  append(100);
+  kv.commit(Phase::kPromptEnd, 100);  // 80 encoded, 20 exact
+  kv.truncate(97);
+  EXPECT_EQ(kv.length(), 97);
+  EXPECT_THROW(kv.truncate(95), Error);  // at 95 tokens rows 64 ... 79 were still exact
+  append(20);
+  kv.commit(Phase::kDecode, 20, 0);  // all refused
+  EXPECT_EQ(kv.length(), 97);
+}
+
+TEST(Sequence, ForksShareUntilTheyWrite) {
+  const KvShape s = shape(2, 2, 64);
+  const auto sp = spec("full", s);
+  BlockPool pool(s, 1 << 24);
+  KvSequence kv(sp, s, pool);
+  const std::vector<float> rows(320 * 2 * 64, 0.25F);
+  for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 320, rows.data(), rows.data());
+  kv.commit(Phase::kPromptEnd, 320);
+  const std::size_t held = pool.held_bytes();
+  KvSequence fork = kv.fork();
+  EXPECT_EQ(pool.held_bytes(), held);
+  for (int layer = 0; layer < 2; ++layer) fork.append(LayerId{layer}, 1, rows.data(), rows.data());
+  EXPECT_EQ(pool.held_bytes(), held + 2 * 2 * 2 * pool.memory().block_bytes);  // one new block a plane
+}
+
+TEST(Pool, GivesMemoryBack) {
+  const KvShape s = shape(1, 1, 64);
+  BlockPool pool(s, 64 << 20);
+  std::vector<BlockId> blocks;
+  for (int i = 0; i < 4000; ++i) blocks.push_back(pool.acquire());
+  EXPECT_EQ(pool.held_bytes(), 4000 * pool.memory().block_bytes);
+  for (const BlockId block : blocks) pool.memory().base[block * pool.memory().block_bytes] = std::byte{1};
+  for (const BlockId block : blocks) pool.release(block);
+  pool.trim();
+  EXPECT_EQ(pool.held_bytes(), 0U);
+  EXPECT_EQ(pool.memory().base[3000 * pool.memory().block_bytes], std::byte{0});  // a fresh page
+  EXPECT_THROW(BlockPool(s, 10), Error);
+}
+
+}  // namespace
+}  // namespace lamina
