@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of attention and of row encoding: one table for each instruction set. They see tiles (kv/bits/format.h)
+// through lists of pointers and know nothing of segments, positions or blocks.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "kv/bits/format.h"
+
+namespace lamina {
+
+constexpr int kFormats = 5;       // of enum Format
+constexpr int kMaxHeadDim = 512;  // a head's channels: kernels keep a few heads on the stack
+constexpr int kScoreQueries = 4;  // queries that share one pass over the registers
+
+// Rows [first, last) of consecutive tiles, row 0 being the first tile's first; 0 <= first < 16. Bytes of other rows are
+// unspecified. `scales` and `gains` are null where a format or a run has none.
+struct TileRun {
+  const std::byte* const* codes = nullptr;   // [tiles]
+  const std::byte* const* scales = nullptr;  // [tiles]
+  int first = 0, last = 0;
+  int dim = 0;  // padded_dim(head_dim)
+
+  int tiles() const { return (last + kTileRows - 1) / kTileRows; }
+};
+
+// c[i][16 p + j] (+)= sum over k < depth of a[i * a_stride + k] * b[p * panel_stride + k * depth_stride + j], j < 16.
+struct Product {
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* c = nullptr;
+  int rows = 0, panels = 0, depth = 0;
+  std::size_t a_stride = 0, panel_stride = 0, depth_stride = 0, c_stride = 0;
+  bool accumulate = false;
+};
+
+// Row i holds a running maximum, sum and output; its n new scores (a multiple of 16, possibly -inf) become weights
+// exp(score - max), exactly 0 for -inf, and what was folded before fades to the new maximum. Start: -inf, 0, zeros.
+struct Fold {
+  float* scores = nullptr;  // [rows][stride]
+  std::size_t stride = 0;
+  int rows = 0, n = 0;
+  float* max = nullptr;  // [rows]
+  float* sum = nullptr;  // [rows]
+  float* out = nullptr;  // [rows][dim]
+  int dim = 0;
+};
+
+struct AttendKernels {
+  // scores[i * stride + row] = dot(q[i * dim ...], key row), for all rows of the run's tiles: those outside
+  // [first, last) are garbage. int8 and int4 keys meet the query as 15-bit integers.
+  void (*score[kFormats])(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride);
+  // out[i * dim + c] += sum over rows of weights[i * stride + row] * value[row][c]. Weights are >= 0, those outside
+  // [first, last) are ignored. int8 and int4 values meet the weights as 14-bit integers.
+  void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
+  // One step of an online softmax: see Fold.
+  void (*fold)(const Fold& fold);
+  // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
+  void (*apply_gains)(const std::byte* const* gains, int tiles, float* x);
+
+  // Whole tiles as float32: keys [tile][dim][16], values [tile][16][dim]. Value rows outside [first, last) are zero.
+  void (*unpack_keys[kFormats])(const TileRun& keys, float* out);
+  void (*unpack_values[kFormats])(const TileRun& values, float* out);
+  void (*product)(const Product& product);
+
+  // Rows; n is a multiple of 16. Values beyond the range of a 16-bit float are clamped to it.
+  void (*to_f16)(const float* x, int n, std::uint16_t* out);
+  void (*to_bf16)(const float* x, int n, std::uint16_t* out);
+  void (*from_f16)(const std::uint16_t* x, int n, float* out);
+  // codes[n] = round(x / scale) within +-limit, one f16 scale for each group of 32: format.h.
+  void (*quantise)(const float* x, int n, int limit, std::int8_t* codes, std::uint16_t* scales);
+};
+
+const AttendKernels& attend_kernels(Isa isa);  // the Isa must be supported
+
+namespace scalar {
+extern const AttendKernels kAttendKernels;
+}
+namespace avx2 {
+extern const AttendKernels kAttendKernels;
+}
+namespace avx512 {
+extern const AttendKernels kAttendKernels;
+}
+
+}  // namespace lamina

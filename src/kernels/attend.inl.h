@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decode kernels of attention: scores from keys and mixtures of values, read as they are stored. A block of up to
+// kScoreQueries queries (template parameter M) shares every load of a row.
+#include "kernels/attend.h"
+
+namespace lamina::LAMINA_ISA {
+
+// ---- floating-point rows: f32, f16, bf16 ----------------------------------------------------------------------------
+
+struct RowsF32 {
+  using T = float;
+  static F32 load16(const T* p) { return load(p); }
+};
+struct RowsF16 {
+  using T = std::uint16_t;
+  static F32 load16(const T* p) { return load_f16(p); }
+};
+struct RowsBF16 {
+  using T = std::uint16_t;
+  static F32 load16(const T* p) { return load_bf16(p); }
+};
+
+// Sums over channels are split so that at least 8 multiply-adds are in flight, within the registers there are.
+template <int M>
+constexpr int channel_sums() {
+  if (kRegisters >= 32) return M == 1 ? 8 : 4;
+  return M == 1 ? 4 : M == 4 ? 1 : 2;
+}
+
+template <class Rows, int M>
+static inline void score_tile(const std::byte* codes, int dim, const float* q, float* scores, std::size_t stride) {
+  constexpr int kSums = channel_sums<M>();
+  const auto* k = reinterpret_cast<const typename Rows::T*>(codes);  // [dim][16]
+  F32 sum[kSums][M];
+#pragma GCC unroll 8
+  for (int s = 0; s < kSums; ++s)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sum[s][m] = zero();
+  for (int c = 0; c < dim; c += kSums) {
+#pragma GCC unroll 8
+    for (int s = 0; s < kSums; ++s) {
+      const F32 x = Rows::load16(k + static_cast<std::ptrdiff_t>(c + s) * kTileRows);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sum[s][m] = fma(splat(q[m * dim + c + s]), x, sum[s][m]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int half = kSums / 2; half > 0; half /= 2)
+#pragma GCC unroll 4
+    for (int s = 0; s < half; ++s)
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sum[s][m] = sum[s][m] + sum[s + half][m];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) store(scores + m * stride, sum[0][m]);
+}
+
+// Calls body.operator()<M>(first query) for blocks of queries.
+template <class Body>
+static inline void for_query_blocks(int queries, Body body) {
+  for (int q = 0; q < queries; q += kScoreQueries) {
+    switch (queries - q) {
+      case 1:
+        body.template operator()<1>(q);
+        break;
+      case 2:
+        body.template operator()<2>(q);
+        break;
+      case 3:
+        body.template operator()<3>(q);
+        break;
+      default:
+        body.template operator()<4>(q);
+        break;
+    }
+  }
+}
+
+template <class Rows>
+static void score_floats(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
+  const int tiles = keys.tiles();
+  for (int t = 0; t < tiles; ++t)
+    for_query_blocks(queries, [&]<int M>(int first) {
+      score_tile<Rows, M>(keys.codes[t], keys.dim, q + static_cast<std::ptrdiff_t>(first) * keys.dim,
+                          scores + first * stride + t * kTileRows, stride);
+    });
+}
+
+// Rows [first, last) of one tile into channels [c, c + 16 N) of M outputs.
+template <class Rows, int M, int N>
+static inline void mix_tile(const typename Rows::T* v, int dim, const float* weights, std::size_t stride, int first,
+                            int last, float* out) {
+  F32 sum[M][N];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sum[m][n] = load(out + m * dim + 16 * n);
+  for (int r = first; r < last; ++r) {
+    F32 x[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) x[n] = Rows::load16(v + static_cast<std::ptrdiff_t>(r) * dim + 16 * n);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) sum[m][n] = fma(splat(weights[m * stride + r]), x[n], sum[m][n]);
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) store(out + m * dim + 16 * n, sum[m][n]);
+}
+
+// Vectors of channels that M outputs keep in registers at once.
+template <int M>
+constexpr int channel_vectors() {
+  return kRegisters >= 32 ? 4 : M == 1 ? 4 : M == 2 ? 2 : 1;
+}
+
+template <class Rows>
+static void mix_floats(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out) {
+  const int tiles = values.tiles();
+  for (int t = 0; t < tiles; ++t) {
+    const auto* v = reinterpret_cast<const typename Rows::T*>(values.codes[t]);
+    const int first = t == 0 ? values.first : 0;
+    const int last = t == tiles - 1 ? values.last - t * kTileRows : kTileRows;
+    for_query_blocks(queries, [&]<int M>(int q) {
+      constexpr int kVectors = channel_vectors<M>();
+      const float* w = weights + q * stride + t * kTileRows;
+      float* o = out + static_cast<std::ptrdiff_t>(q) * values.dim;
+      int c = 0;
+      for (; c + 16 * kVectors <= values.dim; c += 16 * kVectors)
+        mix_tile<Rows, M, kVectors>(v + c, values.dim, w, stride, first, last, o + c);
+      for (; c < values.dim; c += 16) mix_tile<Rows, M, 1>(v + c, values.dim, w, stride, first, last, o + c);
+    });
+  }
+}
+
+// ---- integer keys: the query becomes two signed digits, x = step (254 high + low)
+// -------------------------------------
+
+constexpr int kQueryBase = 254;
+constexpr int kQuadsOfGroup = kScaleGroup / 4;
+constexpr int kMaxGroups = kMaxHeadDim / kScaleGroup;
+
+constexpr float kTiny = 1e-30F;  // smaller numbers count as zero: their inverse times 2^15 would overflow
+
+struct QueryDigits {
+  std::int8_t high[kMaxHeadDim], low[kMaxHeadDim];
+  float step[kMaxGroups];                                        // by group of channels
+  std::int32_t high_offset[kMaxGroups], low_offset[kMaxGroups];  // what the offset of the stored codes adds, negated
+};
+
+static inline int group_vectors(int dim, int group) { return dim - group * kScaleGroup >= kScaleGroup ? 2 : 1; }
+
+// code_offset: what a stored key code has been raised by.
+static inline void split_query(const float* q, int dim, int code_offset, QueryDigits& out) {
+  for (int g = 0; g * kScaleGroup < dim; ++g) {
+    const int vectors = group_vectors(dim, g);
+    F32 largest = zero();
+    for (int n = 0; n < vectors; ++n) largest = max(largest, abs(load(q + g * kScaleGroup + 16 * n)));
+    const float top = hmax(largest);
+    const F32 inverse = splat(top > kTiny ? 127.0F * kQueryBase / top : 0.0F);
+    F32 high_sum = zero(), low_sum = zero();
+    for (int n = 0; n < vectors; ++n) {
+      const int c = g * kScaleGroup + 16 * n;
+      const F32 x = load(q + c) * inverse;
+      const I32 high = round_i32(x * splat(1.0F / kQueryBase));
+      const I32 low = round_i32(fma(to_f32(high), splat(-kQueryBase), x));
+      store_i8(out.high + c, high);
+      store_i8(out.low + c, low);
+      high_sum = high_sum + to_f32(high);
+      low_sum = low_sum + to_f32(low);
+    }
+    out.step[g] = top / (127.0F * kQueryBase);
+    out.high_offset[g] = -code_offset * static_cast<std::int32_t>(hsum(high_sum));
+    out.low_offset[g] = -code_offset * static_cast<std::int32_t>(hsum(low_sum));
+  }
+}
+
+// One vector of stored key codes (16 rows of 4 channels, or of 8 in two halves) into the M queries' sums.
+struct KeysInt8 {
+  static constexpr int kOffset = 128, kChannels = 4, kParts = 1;  // of one 64-byte vector
+  static Bytes part(Bytes codes, int) { return codes; }
+  static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4(acc, codes, digits); }
+};
+struct KeysInt4 {
+  static constexpr int kOffset = 8, kChannels = 8, kParts = 2;
+  static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
+  static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4_small(acc, codes, digits); }
+};
+
+template <class Keys, int M>
+static inline void score_codes_tile(const std::byte* codes, const std::byte* scales, int dim, const QueryDigits* q,
+                                    float* scores, std::size_t stride) {
+  F32 total[M];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) total[m] = zero();
+  for (int g = 0; g * kScaleGroup < dim; ++g) {
+    I32 high[M], low[M];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) high[m] = splat_i32(q[m].high_offset[g]), low[m] = splat_i32(q[m].low_offset[g]);
+    const int end = g * kScaleGroup + 16 * group_vectors(dim, g);
+    for (int c = g * kScaleGroup; c < end; c += Keys::kChannels) {
+      const Bytes stored = load_bytes(codes + static_cast<std::ptrdiff_t>(c / Keys::kChannels) * 64);
+#pragma GCC unroll 2
+      for (int i = 0; i < Keys::kParts; ++i) {
+        const Bytes part = Keys::part(stored, i);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          high[m] = Keys::dot(high[m], part, splat4(q[m].high + c + 4 * i));
+          low[m] = Keys::dot(low[m], part, splat4(q[m].low + c + 4 * i));
+        }
+      }
+    }
+    const F32 scale = load_f16(reinterpret_cast<const std::uint16_t*>(scales) + g * kTileRows);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+      total[m] = fma(fma(to_f32(high[m]), splat(kQueryBase), to_f32(low[m])) * splat(q[m].step[g]), scale, total[m]);
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) store(scores + m * stride, total[m]);
+}
+
+template <class Keys>
+static void score_codes(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
+  const int tiles = keys.tiles();
+  for_query_blocks(queries, [&]<int M>(int first) {
+    QueryDigits digits[M];
+    for (int m = 0; m < M; ++m)
+      split_query(q + static_cast<std::ptrdiff_t>(first + m) * keys.dim, keys.dim, Keys::kOffset, digits[m]);
+    for (int t = 0; t < tiles; ++t)
+      score_codes_tile<Keys, M>(keys.codes[t], keys.scales[t], keys.dim, digits,
+                                scores + first * stride + t * kTileRows, stride);
+  });
+}
+
+// ---- integer values: weight times scale becomes two unsigned digits, x = step (127 high + low)
+// ------------------------
+
+constexpr int kWeightBase = 127;
+constexpr int kMixTiles = 4;  // tiles that share a step: their products are summed as integers
+constexpr int kMixRows = kMixTiles * kTileRows;
+
+struct WeightDigits {
+  std::uint8_t high[kMixRows], low[kMixRows];
+  float step, sum;  // sum: of all 127 high + low
+};
+
+// Lanes of the tile whose first row is `row` that lie in [first, last); the others zero.
+static inline F32 inside(F32 x, int row, int first, int last) {
+  if (row + kTileRows > last) x = first_n(x, last > row ? last - row : 0, zero());
+  return row < first ? first_n(zero(), first - row < kTileRows ? first - row : kTileRows, x) : x;
+}
+
+// The weights of rows [row, row + 16 tiles) for one group of channels.
+static inline void split_weights(const TileRun& values, int tile, int tiles, int group, const float* weights,
+                                 WeightDigits& out) {
+  F32 x[kMixTiles];
+  F32 largest = zero();
+  for (int t = 0; t < tiles; ++t) {
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + group * kTileRows;
+    x[t] = inside(load(weights + t * kTileRows) * load_f16(scales), (tile + t) * kTileRows, values.first, values.last);
+    largest = max(largest, x[t]);
+  }
+  const float top = hmax(largest);
+  const F32 inverse = splat(top > kTiny ? static_cast<float>(kWeightBase * kWeightBase) / top : 0.0F);
+  F32 sum = zero();
+  for (int t = 0; t < tiles; ++t) {
+    const F32 y = x[t] * inverse;
+    const I32 high =
+        round_i32(fma(y, splat(1.0F / kWeightBase), splat(-0.49999F)));  // rounds down: low is not negative
+    const I32 low = round_i32(fma(to_f32(high), splat(-kWeightBase), y));
+    store_i8(reinterpret_cast<std::int8_t*>(out.high) + t * kTileRows, high);
+    store_i8(reinterpret_cast<std::int8_t*>(out.low) + t * kTileRows, low);
+    sum = sum + fma(to_f32(high), splat(kWeightBase), to_f32(low));
+  }
+  out.step = top / static_cast<float>(kWeightBase * kWeightBase);
+  out.sum = hsum(sum);
+}
+
+// One vector of stored value codes: 16 channels of 4 rows, or of 8 in two halves.
+struct ValuesInt8 {
+  static constexpr int kOffset = 0, kRows = 4, kParts = 1;
+  static Bytes part(Bytes codes, int) { return codes; }
+};
+struct ValuesInt4 {
+  static constexpr int kOffset = 8, kRows = 8, kParts = 2;
+  static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
+};
+
+// `tiles` tiles into N vectors of channels from c on, for M outputs.
+template <class Values, int M, int N>
+static inline void mix_codes_group(const TileRun& values, int tile, int tiles, int c, const WeightDigits* w,
+                                   float* out) {
+  I32 high[M][N], low[M][N];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) high[m][n] = zero_i32(), low[m][n] = zero_i32();
+  for (int t = 0; t < tiles; ++t) {
+    const std::byte* codes = values.codes[tile + t] + static_cast<std::ptrdiff_t>(c) * 4;
+    for (int r = 0; r < kTileRows; r += Values::kRows, codes += static_cast<std::ptrdiff_t>(values.dim) * 4) {
+      Bytes stored[N];
+#pragma GCC unroll 2
+      for (int n = 0; n < N; ++n) stored[n] = load_bytes(codes + 64 * n);
+#pragma GCC unroll 2
+      for (int i = 0; i < Values::kParts; ++i)
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          const Bytes h = splat4(w[m].high + t * kTileRows + r + 4 * i);
+          const Bytes l = splat4(w[m].low + t * kTileRows + r + 4 * i);
+#pragma GCC unroll 2
+          for (int n = 0; n < N; ++n) {
+            const Bytes part = Values::part(stored[n], i);
+            high[m][n] = dot4_small(high[m][n], h, part);
+            low[m][n] = dot4_small(low[m][n], l, part);
+          }
+        }
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) {
+      float* o = out + static_cast<std::ptrdiff_t>(m) * values.dim + c + 16 * n;
+      const F32 sum =
+          fma(to_f32(high[m][n]), splat(kWeightBase), to_f32(low[m][n])) - splat(Values::kOffset * w[m].sum);
+      store(o, fma(sum, splat(w[m].step), load(o)));
+    }
+}
+
+template <class Values>
+static void mix_codes(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out) {
+  const int all = values.tiles();
+  for (int tile = 0; tile < all; tile += kMixTiles) {
+    const int tiles = all - tile < kMixTiles ? all - tile : kMixTiles;
+    for_query_blocks(queries, [&]<int M>(int q) {
+      WeightDigits digits[M];
+      float* o = out + static_cast<std::ptrdiff_t>(q) * values.dim;
+      for (int g = 0; g * kScaleGroup < values.dim; ++g) {
+        for (int m = 0; m < M; ++m)
+          split_weights(values, tile, tiles, g, weights + (q + m) * stride + tile * kTileRows, digits[m]);
+        if (group_vectors(values.dim, g) == 2)
+          mix_codes_group<Values, M, 2>(values, tile, tiles, g * kScaleGroup, digits, o);
+        else
+          mix_codes_group<Values, M, 1>(values, tile, tiles, g * kScaleGroup, digits, o);
+      }
+    });
+  }
+}
+
+}  // namespace lamina::LAMINA_ISA

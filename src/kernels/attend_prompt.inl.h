@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rest of attention's kernels: softmax, tiles as float32 and products of them for prompts, rows on their way into
+// tiles, and the table.
+#include "kernels/attend.h"
+
+namespace lamina::LAMINA_ISA {
+
+// ---- softmax --------------------------------------------------------------------------------------------------------
+
+static inline void fold_row(float* x, int n, float& max_so_far, float& sum, float* out, int dim) {
+  F32 top = splat(max_so_far);
+  for (int i = 0; i < n; i += 16) top = max(top, load(x + i));
+  const float new_max = hmax(top);
+  const F32 shift = splat(new_max == -__builtin_inff() ? 0.0F : new_max);  // nothing visible: exp(-inf) = 0
+  F32 added = zero();
+  for (int i = 0; i < n; i += 16) {
+    const F32 weight = exp(load(x + i) - shift);
+    store(x + i, weight);
+    added = added + weight;
+  }
+  float fade = 1;
+  if (new_max != max_so_far) {
+    const F32 faded = exp(splat(max_so_far) - shift);
+    for (int c = 0; c < dim; c += 16) store(out + c, load(out + c) * faded);
+    fade = hmax(faded);
+  }
+  sum = sum * fade + hsum(added);
+  max_so_far = new_max;
+}
+
+static void fold(const Fold& f) {
+  for (int i = 0; i < f.rows; ++i)
+    fold_row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
+}
+
+static void apply_gains(const std::byte* const* gains, int tiles, float* x) {
+  for (int t = 0; t < tiles; ++t, x += kTileRows)
+    store(x, load(x) * load_f16(reinterpret_cast<const std::uint16_t*>(gains[t])));
+}
+
+// ---- tiles as float32 -----------------------------------------------------------------------------------------------
+
+template <class Rows>
+static void unpack_float_keys(const TileRun& keys, float* out) {
+  for (int t = 0; t < keys.tiles(); ++t) {
+    const auto* k = reinterpret_cast<const typename Rows::T*>(keys.codes[t]);
+    for (int c = 0; c < keys.dim; ++c, k += kTileRows, out += kTileRows) store(out, Rows::load16(k));
+  }
+}
+
+template <class Rows>
+static void unpack_float_values(const TileRun& values, float* out) {
+  for (int t = 0; t < values.tiles(); ++t) {
+    const auto* v = reinterpret_cast<const typename Rows::T*>(values.codes[t]);
+    for (int r = 0; r < kTileRows; ++r) {
+      const int row = t * kTileRows + r;
+      const bool used = row >= values.first && row < values.last;
+      for (int c = 0; c < values.dim; c += 16, v += 16, out += 16) store(out, used ? Rows::load16(v) : zero());
+    }
+  }
+}
+
+// A dot product with one of these picks one of the four bytes of each lane.
+alignas(16) constexpr std::uint8_t kPick[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+
+template <class Keys>
+static void unpack_code_keys(const TileRun& keys, float* out) {
+  for (int t = 0; t < keys.tiles(); ++t) {
+    const std::byte* codes = keys.codes[t];
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
+    for (int c = 0; c < keys.dim; c += Keys::kChannels, codes += 64) {
+      const Bytes stored = load_bytes(codes);
+      const F32 scale = load_f16(scales + c / kScaleGroup * kTileRows);
+      for (int i = 0; i < Keys::kParts; ++i)
+        for (int j = 0; j < 4; ++j, out += kTileRows) {
+          const I32 code = Keys::dot(splat_i32(-Keys::kOffset), Keys::part(stored, i), splat4(kPick + 4 * j));
+          store(out, to_f32(code) * scale);
+        }
+    }
+  }
+}
+
+template <class Values>
+static void unpack_code_values(const TileRun& values, float* out) {
+  for (int t = 0; t < values.tiles(); ++t, out += static_cast<std::ptrdiff_t>(kTileRows) * values.dim) {
+    for (int c = 0; c < values.dim; c += 16) {
+      const auto* scales = reinterpret_cast<const std::uint16_t*>(values.scales[t]) + c / kScaleGroup * kTileRows;
+      float scale[kTileRows];
+      store(scale, load_f16(scales));
+      for (int r = 0; r < kTileRows; r += 4) {
+        const std::byte* codes =
+            values.codes[t] + (static_cast<std::ptrdiff_t>(r / Values::kRows) * values.dim + c) * 4;
+        const Bytes part = Values::part(load_bytes(codes), r / 4 % Values::kParts);
+        for (int j = 0; j < 4; ++j) {
+          const int row = t * kTileRows + r + j;
+          const I32 code = dot4_small(splat_i32(-Values::kOffset), splat4(kPick + 4 * j), part);
+          const bool used = row >= values.first && row < values.last;
+          store(out + static_cast<std::ptrdiff_t>(r + j) * values.dim + c,
+                used ? to_f32(code) * splat(scale[r + j]) : zero());
+        }
+      }
+    }
+  }
+}
+
+// ---- products -------------------------------------------------------------------------------------------------------
+
+constexpr int kProductRows = 6;
+constexpr int kProductPanels =
+    kRegisters >= 32 ? 4 : 1;  // 6 x 4 sums + 4 operands, or 6 x 1 in 8 double registers
+
+template <int R, int P>
+static inline void product_block(const Product& p, const float* a, const float* b, float* c) {
+  F32 sum[R][P];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int n = 0; n < P; ++n) sum[r][n] = p.accumulate ? load(c + r * p.c_stride + 16 * n) : zero();
+  for (int k = 0; k < p.depth; ++k, b += p.depth_stride) {
+    F32 x[P];
+#pragma GCC unroll 4
+    for (int n = 0; n < P; ++n) x[n] = load(b + n * p.panel_stride);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      const F32 y = splat(a[r * p.a_stride + k]);
+#pragma GCC unroll 4
+      for (int n = 0; n < P; ++n) sum[r][n] = fma(y, x[n], sum[r][n]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int n = 0; n < P; ++n) store(c + r * p.c_stride + 16 * n, sum[r][n]);
+}
+
+template <int P>
+static inline void product_rows(const Product& p, const float* b, float* c) {
+  int r = 0;
+  for (; r + kProductRows <= p.rows; r += kProductRows)
+    product_block<kProductRows, P>(p, p.a + r * p.a_stride, b, c + r * p.c_stride);
+  for (; r + 2 <= p.rows; r += 2) product_block<2, P>(p, p.a + r * p.a_stride, b, c + r * p.c_stride);
+  if (r < p.rows) product_block<1, P>(p, p.a + r * p.a_stride, b, c + r * p.c_stride);
+}
+
+static void product(const Product& p) {
+  int panel = 0;
+  for (; panel + kProductPanels <= p.panels; panel += kProductPanels)
+    product_rows<kProductPanels>(p, p.b + panel * p.panel_stride, p.c + panel * 16);
+  for (; panel < p.panels; ++panel) product_rows<1>(p, p.b + panel * p.panel_stride, p.c + panel * 16);
+}
+
+// ---- rows on their way into tiles -----------------------------------------------------------------------------------
+
+constexpr float kF16Max = 65504.0F, kBF16Max = 0x1.fep127F;
+static inline F32 clamp(F32 x, float limit) { return max(min(x, splat(limit)), splat(-limit)); }
+
+static void to_f16(const float* x, int n, std::uint16_t* out) {
+  for (int i = 0; i < n; i += 16) store_f16(out + i, clamp(load(x + i), kF16Max));
+}
+static void to_bf16(const float* x, int n, std::uint16_t* out) {
+  for (int i = 0; i < n; i += 16) store_bf16(out + i, clamp(load(x + i), kBF16Max));
+}
+static void from_f16(const std::uint16_t* x, int n, float* out) {
+  for (int i = 0; i < n; i += 16) store(out + i, load_f16(x + i));
+}
+
+static void quantise(const float* x, int n, int limit, std::int8_t* codes, std::uint16_t* scales) {
+  std::uint16_t halves[16];
+  float rounded[16];
+  for (int group = 0; group < n; group += kScaleGroup, ++scales) {
+    const int end = n - group < kScaleGroup ? n : group + kScaleGroup;
+    F32 largest = zero();
+    for (int i = group; i < end; i += 16) largest = max(largest, abs(load(x + i)));
+    store_f16(halves, clamp(splat(hmax(largest) / static_cast<float>(limit)), kF16Max));
+    store(rounded, load_f16(halves));
+    *scales = halves[0];
+    const F32 inverse = splat(rounded[0] > 0 ? 1.0F / rounded[0] : 0.0F);
+    for (int i = group; i < end; i += 16)
+      store_i8(codes + i, round_i32(clamp(load(x + i) * inverse, static_cast<float>(limit))));
+  }
+}
+
+const AttendKernels kAttendKernels = {
+    .score = {score_floats<RowsF32>, score_floats<RowsF16>, score_floats<RowsBF16>, score_codes<KeysInt8>,
+              score_codes<KeysInt4>},
+    .mix = {mix_floats<RowsF32>, mix_floats<RowsF16>, mix_floats<RowsBF16>, mix_codes<ValuesInt8>,
+            mix_codes<ValuesInt4>},
+    .fold = fold,
+    .apply_gains = apply_gains,
+    .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
+                    unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>},
+    .unpack_values = {unpack_float_values<RowsF32>, unpack_float_values<RowsF16>, unpack_float_values<RowsBF16>,
+                      unpack_code_values<ValuesInt8>, unpack_code_values<ValuesInt4>},
+    .product = product,
+    .to_f16 = to_f16,
+    .to_bf16 = to_bf16,
+    .from_f16 = from_f16,
+    .quantise = quantise,
+};
+
+}  // namespace lamina::LAMINA_ISA
