@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention against what the machine can do: decode in GB/s of K and V bytes beside a plain read of memory, prompts in
+// GFLOP/s beside the peak of fused multiply-adds. Enough layers to leave every cache.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <thread>
+
+#include "attention/attention.h"
+#include "stored_rows.h"
+
+namespace lamina {
+namespace {
+
+struct Heads {
+  int heads, kv_heads, head_dim;
+};
+constexpr Heads kSmolLm{9, 3, 64}, kGemma{4, 1, 256};
+
+// The cache of a model: rows [layer][kv_head].
+class Cache {
+ public:
+  Cache(Format k, Format v, Heads heads, int layers, int rows)
+      : arena_(kBlockBytes, layers * heads.kv_heads * blocks_of_head(k, v, heads.head_dim, rows)),
+        layers_(static_cast<std::size_t>(layers)) {
+    std::mt19937 random(1);
+    const std::size_t n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(heads.head_dim);
+    const std::vector<float> x = random_floats(random, n), y = random_floats(random, n);
+    std::vector<Pos> pos(static_cast<std::size_t>(rows));
+    std::iota(pos.begin(), pos.end(), 0);
+    for (auto& layer : layers_) {
+      for (int h = 0; h < heads.kv_heads; ++h)
+        layer.segments.push_back(store_rows(arena_, {k, v, heads.head_dim}, x, y, pos));
+      for (const Segment& segment : layer.segments) layer.spans.emplace_back(&segment, 1);
+    }
+    const std::size_t tile = code_tile_bytes(k, heads.head_dim) + code_tile_bytes(v, heads.head_dim) +
+                             scale_tile_bytes(k, heads.head_dim) + scale_tile_bytes(v, heads.head_dim);
+    layer_bytes_ = tile * static_cast<std::size_t>(heads.kv_heads) * static_cast<std::size_t>(rows) / kTileRows;
+  }
+  std::span<const std::span<const Segment>> layer(std::size_t l) const { return layers_[l % layers_.size()].spans; }
+  const BlockMemory& memory() const { return arena_.memory(); }
+  std::size_t layer_bytes() const { return layer_bytes_; }
+
+ private:
+  static constexpr std::size_t kBlockBytes = 32768;
+  static int blocks_of_head(Format k, Format v, int d, int rows) {
+    std::size_t blocks = 0;
+    for (const std::size_t tile :
+         {code_tile_bytes(k, d), code_tile_bytes(v, d), scale_tile_bytes(k, d), scale_tile_bytes(v, d)})
+      blocks += tile * static_cast<std::size_t>(rows) / kTileRows / kBlockBytes + 1;
+    return static_cast<int>(blocks);
+  }
+  struct Layer {
+    std::vector<Segment> segments;
+    std::vector<std::span<const Segment>> spans;
+  };
+  BlockArena arena_;
+  std::vector<Layer> layers_;
+  std::size_t layer_bytes_ = 0;
+};
+
+AttentionShape shape_of(Heads heads) {
+  return {heads.heads, heads.kv_heads, heads.head_dim, 1 / std::sqrt(static_cast<float>(heads.head_dim))};
+}
+
+void decode(benchmark::State& state, Heads heads, Format k, Format v) {
+  const int rows = static_cast<int>(state.range(0)), threads = static_cast<int>(state.range(1));
+  const Cache cache(k, v, heads, 24, rows);
+  ThreadPool pool(threads);
+  AttentionScratch scratch;
+  Rope rope({.dims = heads.head_dim});
+  rope.reserve(rows);
+  std::mt19937 random(2);
+  const std::vector<float> q = random_floats(random, static_cast<std::size_t>(heads.heads * heads.head_dim));
+  std::vector<float> out(q.size());
+  const Pos pos = rows - 1;
+  std::size_t layer = 0;
+  for (auto _ : state) {
+    const Query query{q.data(), {&pos, 1}, cache.layer(layer++), out.data(), nullptr};
+    attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(static_cast<std::int64_t>(cache.layer_bytes() * layer));
+}
+
+void prompt(benchmark::State& state, Heads heads, Format k, Format v) {
+  const int tokens = static_cast<int>(state.range(0)), threads = static_cast<int>(state.range(1));
+  const Cache cache(k, v, heads, 2, tokens);
+  ThreadPool pool(threads);
+  AttentionScratch scratch;
+  Rope rope({.dims = heads.head_dim});
+  rope.reserve(tokens);
+  std::mt19937 random(2);
+  const std::vector<float> q = random_floats(random, static_cast<std::size_t>(tokens * heads.heads * heads.head_dim));
+  std::vector<float> out(q.size());
+  std::vector<Pos> pos(static_cast<std::size_t>(tokens));
+  std::iota(pos.begin(), pos.end(), 0);
+  std::size_t layer = 0;
+  for (auto _ : state) {
+    const Query query{q.data(), pos, cache.layer(layer++), out.data(), nullptr};
+    attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);
+    benchmark::DoNotOptimize(out.data());
+  }
+  const double pairs = 0.5 * tokens * (tokens + 1.0) * heads.heads;  // of a query and a visible row
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(4e-9 * pairs * heads.head_dim * static_cast<double>(layer), benchmark::Counter::kIsRate);
+}
+
+void encode(benchmark::State& state, Format format, RowKind kind) {
+  const int rows = 512;
+  BlockArena arena(32768, 64);
+  const RowPlanes planes{arena.memory(),
+                         kind,
+                         format,
+                         64,
+                         arena.plane(code_tile_bytes(format, 64), 0, rows),
+                         arena.plane(scale_tile_bytes(format, 64), 0, rows)};
+  std::mt19937 random(3);
+  const std::vector<float> x = random_floats(random, rows * 64);
+  for (auto _ : state) write_rows(planes, 0, x.data(), 64, rows);
+  state.SetItemsProcessed(state.iterations() * rows);
+}
+
+void read_memory(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  constexpr std::size_t kFloats = std::size_t{64} << 20, kPiece = kFloats / 64;
+  const std::vector<float> data(kFloats, 1.0F);
+  ThreadPool pool(threads);
+  for (auto _ : state)
+    pool.parallel_for(64, [&](int piece, int) {
+      const float* x = data.data() + static_cast<std::size_t>(piece) * kPiece;
+      float sum[64] = {};
+      for (std::size_t i = 0; i < kPiece; i += 64)
+        for (int j = 0; j < 64; ++j) sum[j] += x[i + j];
+      benchmark::DoNotOptimize(sum);
+    });
+  state.SetBytesProcessed(static_cast<std::int64_t>(kFloats * 4) * state.iterations());
+}
+
+using Wide = float __attribute__((vector_size(64)));
+
+__attribute__((target("avx512f"), noinline)) void multiply_adds(Wide* sums, float a, float b, int n) {
+  Wide s[16];
+  for (int j = 0; j < 16; ++j) s[j] = sums[j];
+  for (int i = 0; i < n; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) s[j] = s[j] * a + b;
+  for (int j = 0; j < 16; ++j) sums[j] = s[j];
+}
+
+void fma_peak(benchmark::State& state) {
+  if (!supported(Isa::kAvx512)) return state.SkipWithError("no AVX-512");
+  const int threads = static_cast<int>(state.range(0)), n = 100000;
+  ThreadPool pool(threads);
+  for (auto _ : state)
+    pool.parallel_for(threads, [&](int, int) {
+      Wide sums[16] = {};
+      multiply_adds(sums, 0.999F, 0.1F, n);
+      benchmark::DoNotOptimize(sums);
+    });
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      1e-9 * 2 * 16 * 16 * n * threads * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+
+#define LAMINA_FORMATS(bench, ...)                                                          \
+  BENCHMARK_CAPTURE(bench, smollm_f32, kSmolLm, Format::kF32, Format::kF32) __VA_ARGS__;    \
+  BENCHMARK_CAPTURE(bench, smollm_f16, kSmolLm, Format::kF16, Format::kF16) __VA_ARGS__;    \
+  BENCHMARK_CAPTURE(bench, smollm_bf16, kSmolLm, Format::kBF16, Format::kBF16) __VA_ARGS__; \
+  BENCHMARK_CAPTURE(bench, smollm_k8v8, kSmolLm, Format::kInt8, Format::kInt8) __VA_ARGS__; \
+  BENCHMARK_CAPTURE(bench, smollm_k8v4, kSmolLm, Format::kInt8, Format::kInt4) __VA_ARGS__; \
+  BENCHMARK_CAPTURE(bench, smollm_k4v4, kSmolLm, Format::kInt4, Format::kInt4) __VA_ARGS__; \
+  BENCHMARK_CAPTURE(bench, gemma_f16, kGemma, Format::kF16, Format::kF16) __VA_ARGS__;      \
+  BENCHMARK_CAPTURE(bench, gemma_k8v8, kGemma, Format::kInt8, Format::kInt8) __VA_ARGS__;   \
+  BENCHMARK_CAPTURE(bench, gemma_k4v4, kGemma, Format::kInt4, Format::kInt4) __VA_ARGS__
+
+BENCHMARK(read_memory)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(fma_peak)->Arg(1)->Arg(2)->UseRealTime();
+LAMINA_FORMATS(decode, ->ArgsProduct({{4096, 8192}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
+LAMINA_FORMATS(prompt, ->ArgsProduct({{512, 2048}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
+BENCHMARK_CAPTURE(encode, f16_keys, Format::kF16, RowKind::kKey);
+BENCHMARK_CAPTURE(encode, f16_values, Format::kF16, RowKind::kValue);
+BENCHMARK_CAPTURE(encode, int8_keys, Format::kInt8, RowKind::kKey);
+BENCHMARK_CAPTURE(encode, int8_values, Format::kInt8, RowKind::kValue);
+BENCHMARK_CAPTURE(encode, int4_keys, Format::kInt4, RowKind::kKey);
+BENCHMARK_CAPTURE(encode, int4_values, Format::kInt4, RowKind::kValue);
+
+}  // namespace
+}  // namespace lamina
+
+BENCHMARK_MAIN();

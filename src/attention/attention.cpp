@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace lamina {
+namespace {
+
+constexpr float kNoScore = -std::numeric_limits<float>::infinity();
+
+// Fixed, so that the order of summation depends on a sequence's own rows only.
+constexpr std::uint32_t kPartitionRows = 512;  // decode: rows read by one task
+constexpr int kDecodeQueryRows = 24;           // tokens x heads of a group up to which the decode path is faster
+constexpr int kPromptQueryRows = 96;           // prompt: query rows of one task
+constexpr std::uint32_t kBlockRows = 128;      // prompt: rows that are converted and multiplied at a time
+
+struct Range {
+  std::uint32_t first = 0, last = 0;  // rows, in the row coordinates of a segment
+  bool empty() const { return first >= last; }
+};
+
+// Rows [first, last) of one segment, for all query rows of a KV head.
+struct Partition {
+  int query, kv_head;
+  const Segment* segment;
+  Range rows;
+  std::size_t partial;  // where its results start
+};
+
+// A range of tokens on the prompt path.
+struct QueryTile {
+  int query, kv_head, first_token, tokens;
+};
+
+// The partitions of one KV head on the decode path.
+struct Merge {
+  int query, kv_head;
+  std::size_t first_partition, last_partition;
+};
+
+struct ThreadBuffers {
+  std::vector<float> q, out, max, sum;     // [query rows]...
+  std::vector<float> scores;               // [query rows][rows]
+  std::vector<float> keys, values;         // a block of rows as float32
+  std::vector<Range> visible;              // [tokens]
+  std::vector<const std::byte*> pointers;  // [plane][tiles]
+};
+
+template <class T>
+void grow(std::vector<T>& buffer, std::size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+}  // namespace
+
+struct AttentionScratch::Buffers {
+  explicit Buffers(const AttendKernels& table) : kernels(&table) {}
+
+  const AttendKernels* kernels;
+  std::vector<QueryTile> query_tiles;
+  std::vector<Partition> partitions;
+  std::vector<Merge> merges;
+  std::vector<float> partials;  // by partition: max [query rows], sum [query rows], out [query rows][dim]
+  std::vector<ThreadBuffers> threads;
+};
+
+AttentionScratch::AttentionScratch(const AttendKernels& kernels) : buffers_(std::make_unique<Buffers>(kernels)) {}
+AttentionScratch::~AttentionScratch() = default;
+AttentionScratch::AttentionScratch(AttentionScratch&&) noexcept = default;
+AttentionScratch& AttentionScratch::operator=(AttentionScratch&&) noexcept = default;
+
+namespace {
+
+// Visibility is decided from positions alone, and positions ascend: the visible rows are one range.
+Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query) {
+  const Pos* begin = segment.pos;
+  const Pos* end = begin + segment.rows();
+  const Pos newest = shape.lagged ? query - 1 : query;
+  const Pos* first = shape.window > 0 ? std::upper_bound(begin, end, query - shape.window) : begin;
+  const Pos* last = std::upper_bound(first, end, newest);
+  return {segment.first + static_cast<std::uint32_t>(first - begin),
+          segment.first + static_cast<std::uint32_t>(last - begin)};
+}
+
+// Pointers to the tiles that a range of rows touches.
+struct Tiles {
+  TileRun keys, values;
+  const std::byte* const* k_gains = nullptr;
+  const std::byte* const* v_gains = nullptr;
+  std::uint32_t base = 0;  // row of the segment that is row 0 of the runs
+
+  int padded_rows() const { return keys.tiles() * kTileRows; }
+};
+
+Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim, ThreadBuffers& buffers) {
+  const std::uint32_t first = rows.first / kTileRows, count = (rows.last - 1) / kTileRows + 1 - first;
+  grow(buffers.pointers, 6 * std::size_t{count});
+  const std::byte** next = buffers.pointers.data();
+  const auto resolve = [&](const Plane& plane) -> const std::byte* const* {
+    if (!plane) return nullptr;
+    const std::byte** pointers = next;
+    next += count;
+    std::uint32_t block = first / plane.tiles_per_block, tile = first % plane.tiles_per_block;
+    const std::byte* base = memory.base + plane.blocks[block - plane.first_block] * memory.block_bytes;
+    for (std::uint32_t t = 0; t < count; ++t, ++tile) {
+      if (tile == plane.tiles_per_block) {
+        tile = 0;
+        base = memory.base + plane.blocks[++block - plane.first_block] * memory.block_bytes;
+      }
+      pointers[t] = base + static_cast<std::size_t>(tile) * plane.tile_bytes;
+    }
+    return pointers;
+  };
+  Tiles tiles;
+  tiles.base = first * kTileRows;
+  tiles.keys.first = tiles.values.first = static_cast<int>(rows.first - tiles.base);
+  tiles.keys.last = tiles.values.last = static_cast<int>(rows.last - tiles.base);
+  tiles.keys.dim = tiles.values.dim = dim;
+  tiles.keys.codes = resolve(segment.k_codes);
+  tiles.keys.scales = resolve(segment.k_scales);
+  tiles.values.codes = resolve(segment.v_codes);
+  tiles.values.scales = resolve(segment.v_scales);
+  tiles.k_gains = resolve(segment.k_gains);
+  tiles.v_gains = resolve(segment.v_gains);
+  return tiles;
+}
+
+// -inf for all scores but those of the rows in `visible`.
+void mask(float* scores, const Tiles& tiles, Range visible) {
+  const std::uint32_t end = tiles.base + static_cast<std::uint32_t>(tiles.padded_rows());
+  const std::uint32_t first = std::clamp(visible.first, tiles.base, end) - tiles.base;
+  const std::uint32_t last = std::max(first, std::clamp(visible.last, tiles.base, end) - tiles.base);
+  std::fill(scores, scores + first, kNoScore);
+  std::fill(scores + last, scores + tiles.padded_rows(), kNoScore);
+}
+
+Range intersection(Range a, Range b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
+
+// What every task of one call reads.
+class Attention {
+ public:
+  Attention(const BlockMemory& memory, const AttentionShape& shape, const Rope& rope, std::span<const Query> queries,
+            AttentionScratch::Buffers& buffers)
+      : memory_(memory),
+        shape_(shape),
+        rope_(rope),
+        queries_(queries),
+        buffers_(buffers),
+        kernels_(*buffers.kernels),
+        group_(shape.heads / shape.kv_heads),
+        dim_(padded_dim(shape.head_dim)) {}
+
+  void plan();
+  void run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const;
+  void run_partition(const Partition& partition, ThreadBuffers& thread) const;
+  void run_merge(const Merge& merge) const;
+
+ private:
+  void plan_partitions(int query, int kv_head);
+  void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
+  void fold_block(const Segment& segment, Range rows, int first_token, int tokens, ThreadBuffers& thread) const;
+  void finish(const Query& query, int token, int head, const float* out, float max, float sum) const;
+
+  const BlockMemory& memory_;
+  const AttentionShape& shape_;
+  const Rope& rope_;
+  std::span<const Query> queries_;
+  AttentionScratch::Buffers& buffers_;
+  const AttendKernels& kernels_;
+  int group_;  // query heads of one KV head
+  int dim_;    // head_dim with padding
+  std::size_t partial_floats_ = 0;
+};
+
+void Attention::plan() {
+  buffers_.query_tiles.clear();
+  buffers_.partitions.clear();
+  buffers_.merges.clear();
+  const int tile_tokens = std::max(1, kPromptQueryRows / group_);
+  for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
+    const int tokens = static_cast<int>(queries_[i].pos.size());
+    for (int h = 0; h < shape_.kv_heads; ++h) {
+      if (tokens * group_ <= kDecodeQueryRows) {
+        plan_partitions(i, h);
+        continue;
+      }
+      // the last tiles see the most rows: they come first, so that the threads end together
+      for (int first = (tokens - 1) / tile_tokens * tile_tokens; first >= 0; first -= tile_tokens)
+        buffers_.query_tiles.push_back({i, h, first, std::min(tile_tokens, tokens - first)});
+    }
+  }
+  grow(buffers_.partials, partial_floats_);
+}
+
+void Attention::plan_partitions(int query, int kv_head) {
+  const std::span<const Pos> pos = queries_[query].pos;
+  if (pos.empty()) return;
+  const std::size_t first_partition = buffers_.partitions.size();
+  const std::size_t floats = pos.size() * static_cast<std::size_t>(group_) * (2 + static_cast<std::size_t>(dim_));
+  for (const Segment& segment : queries_[query].segments[kv_head]) {
+    const Range rows{visible_rows(segment, shape_, pos.front()).first, visible_rows(segment, shape_, pos.back()).last};
+    for (std::uint32_t first = rows.first; first < rows.last;) {
+      const std::uint32_t end = std::min(rows.last, first / kTileRows * kTileRows + kPartitionRows);
+      buffers_.partitions.push_back({query, kv_head, &segment, {first, end}, partial_floats_});
+      partial_floats_ += floats;
+      first = end;
+    }
+  }
+  buffers_.merges.push_back({query, kv_head, first_partition, buffers_.partitions.size()});
+}
+
+// The query rows [token][head of the group] of one KV head: scaled, rotated for their distance to the run, padded.
+void Attention::gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift,
+                               float* q) const {
+  for (int t = first_token; t < first_token + tokens; ++t)
+    for (int j = 0; j < group_; ++j, q += dim_) {
+      const std::ptrdiff_t head = static_cast<std::ptrdiff_t>(t) * shape_.heads + kv_head * group_ + j;
+      const float* from = query.q + head * shape_.head_dim;
+      for (int c = 0; c < shape_.head_dim; ++c) q[c] = from[c] * shape_.scale;
+      std::fill(q + shape_.head_dim, q + dim_, 0.0F);
+      rope_.rotate(q, query.pos[t] - shift);
+    }
+}
+
+void Attention::run_partition(const Partition& partition, ThreadBuffers& thread) const {
+  const Query& query = queries_[partition.query];
+  const Segment& segment = *partition.segment;
+  const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
+  const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread);
+  const auto stride = static_cast<std::size_t>(tiles.padded_rows());
+  grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
+  grow(thread.scores, static_cast<std::size_t>(rows) * stride);
+  gather_queries(query, partition.kv_head, 0, tokens, segment.shift, thread.q.data());
+
+  float* scores = thread.scores.data();
+  kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.q.data(), rows, scores, stride);
+  for (int i = 0; i < rows; ++i) {
+    if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
+    mask(scores + i * stride, tiles,
+         intersection(partition.rows, visible_rows(segment, shape_, query.pos[i / group_])));
+  }
+  float* max = buffers_.partials.data() + partition.partial;
+  float* sum = max + rows;
+  float* out = sum + rows;
+  std::fill(max, max + rows, kNoScore);
+  std::fill(sum, out + static_cast<std::ptrdiff_t>(rows) * dim_, 0.0F);
+  kernels_.fold({scores, stride, rows, tiles.padded_rows(), max, sum, out, dim_});
+  if (tiles.v_gains)
+    for (int i = 0; i < rows; ++i) kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);
+  kernels_.mix[static_cast<int>(segment.v_format)](tiles.values, scores, stride, rows, out);
+}
+
+void Attention::run_merge(const Merge& merge) const {
+  const Query& query = queries_[merge.query];
+  const int rows = static_cast<int>(query.pos.size()) * group_;
+  std::array<float, kMaxHeadDim> out;
+  for (int i = 0; i < rows; ++i) {
+    float max = kNoScore, sum = 0;
+    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
+      max = std::max(max, buffers_.partials[buffers_.partitions[p].partial + static_cast<std::size_t>(i)]);
+    out.fill(0);
+    for (std::size_t p = merge.first_partition; p < merge.last_partition && max != kNoScore; ++p) {
+      const float* partial = buffers_.partials.data() + buffers_.partitions[p].partial;
+      const float weight = std::exp(partial[i] - max);
+      const float* part = partial + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
+      sum += weight * partial[rows + i];
+      for (int c = 0; c < dim_; ++c) out[c] += weight * part[c];
+    }
+    finish(query, i / group_, merge.kv_head * group_ + i % group_, out.data(), max, sum);
+  }
+}
+
+void Attention::finish(const Query& query, int token, int head, const float* out, float max, float sum) const {
+  const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
+  const float factor = sum > 0 ? 1 / sum : 0;
+  for (int c = 0; c < shape_.head_dim; ++c) query.out[at * shape_.head_dim + c] = out[c] * factor;
+  if (query.lse) query.lse[at] = sum > 0 ? max + std::log(sum) : kNoScore;
+}
+
+void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const {
+  const Query& query = queries_[tile.query];
+  const int rows = tile.tokens * group_;
+  const std::size_t floats = static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_);
+  grow(thread.q, floats);
+  thread.out.assign(floats, 0.0F);
+  thread.max.assign(static_cast<std::size_t>(rows), kNoScore);
+  thread.sum.assign(static_cast<std::size_t>(rows), 0.0F);
+  grow(thread.visible, static_cast<std::size_t>(tile.tokens));
+  const Segment* rotated = nullptr;  // whose shift the queries carry
+  for (const Segment& segment : query.segments[tile.kv_head]) {
+    for (int t = 0; t < tile.tokens; ++t)
+      thread.visible[t] = visible_rows(segment, shape_, query.pos[tile.first_token + t]);
+    const Range rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
+    if (rows_of_all.empty()) continue;
+    if (!rotated || rotated->shift != segment.shift)
+      gather_queries(query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread.q.data());
+    rotated = &segment;
+    for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last;) {
+      const std::uint32_t end = std::min(rows_of_all.last, first / kTileRows * kTileRows + kBlockRows);
+      // tokens before the first have not reached these rows, those from the last on no longer see them
+      int first_token = 0, last_token = tile.tokens;
+      while (first_token < last_token && thread.visible[first_token].last <= first) ++first_token;
+      while (last_token > first_token && thread.visible[last_token - 1].first >= end) --last_token;
+      if (first_token < last_token) fold_block(segment, {first, end}, first_token, last_token - first_token, thread);
+      first = end;
+    }
+  }
+  for (int i = 0; i < rows; ++i)
+    finish(query, tile.first_token + i / group_, tile.kv_head * group_ + i % group_,
+           thread.out.data() + static_cast<std::ptrdiff_t>(i) * dim_, thread.max[i], thread.sum[i]);
+}
+
+// Folds a block of rows into the tile's tokens [first_token, first_token + tokens).
+void Attention::fold_block(const Segment& segment, Range rows, int first_token, int tokens,
+                           ThreadBuffers& thread) const {
+  const Tiles tiles = tiles_of(memory_, segment, rows, dim_, thread);
+  const int n = tiles.padded_rows(), skipped = first_token * group_, query_rows = tokens * group_;
+  const auto stride = static_cast<std::size_t>(n), dim = static_cast<std::size_t>(dim_);
+  grow(thread.scores, static_cast<std::size_t>(query_rows) * stride);
+  grow(thread.keys, stride * dim);
+  grow(thread.values, stride * dim);
+  float* scores = thread.scores.data();
+  float* out = thread.out.data() + static_cast<std::size_t>(skipped) * dim;
+
+  kernels_.unpack_keys[static_cast<int>(segment.k_format)](tiles.keys, thread.keys.data());
+  kernels_.product({.a = thread.q.data() + static_cast<std::size_t>(skipped) * dim,
+                    .b = thread.keys.data(),
+                    .c = scores,
+                    .rows = query_rows,
+                    .panels = n / kTileRows,
+                    .depth = dim_,
+                    .a_stride = dim,
+                    .panel_stride = dim * kTileRows,
+                    .depth_stride = kTileRows,
+                    .c_stride = stride});
+  for (int i = 0; i < query_rows; ++i) {
+    if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
+    mask(scores + i * stride, tiles, intersection(rows, thread.visible[first_token + i / group_]));
+  }
+  kernels_.fold({scores, stride, query_rows, n, thread.max.data() + skipped, thread.sum.data() + skipped, out, dim_});
+  if (tiles.v_gains)
+    for (int i = 0; i < query_rows; ++i) {
+      kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);
+      // gains of rows outside the block's are unspecified
+      std::fill(scores + i * stride, scores + i * stride + tiles.values.first, 0.0F);
+      std::fill(scores + i * stride + tiles.values.last, scores + (i + 1) * stride, 0.0F);
+    }
+  kernels_.unpack_values[static_cast<int>(segment.v_format)](tiles.values, thread.values.data());
+  kernels_.product({.a = scores,
+                    .b = thread.values.data(),
+                    .c = out,
+                    .rows = query_rows,
+                    .panels = dim_ / kTileRows,
+                    .depth = n,
+                    .a_stride = stride,
+                    .panel_stride = kTileRows,
+                    .depth_stride = dim,
+                    .c_stride = dim,
+                    .accumulate = true});
+}
+
+}  // namespace
+
+void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& shape, const Rope& rope,
+            std::span<const Query> queries, AttentionScratch& scratch) {
+  assert(shape.head_dim <= kMaxHeadDim && shape.heads % shape.kv_heads == 0);
+  AttentionScratch::Buffers& buffers = scratch.buffers();
+  grow(buffers.threads, static_cast<std::size_t>(pool.threads()));
+  Attention attention(memory, shape, rope, queries, buffers);
+  attention.plan();
+  const int tiles = static_cast<int>(buffers.query_tiles.size());
+  const int partitions = static_cast<int>(buffers.partitions.size());
+  pool.parallel_for(tiles + partitions, [&](int task, int thread) {
+    if (task < tiles)
+      attention.run_query_tile(buffers.query_tiles[task], buffers.threads[thread]);
+    else
+      attention.run_partition(buffers.partitions[task - tiles], buffers.threads[thread]);
+  });
+  pool.parallel_for(static_cast<int>(buffers.merges.size()),
+                    [&](int task, int) { attention.run_merge(buffers.merges[task]); });
+}
+
+}  // namespace lamina

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// The judge of attention: softmax over decoded rows in double precision, one query head at a time, written to be
+// obviously right. Also gives the eager attention mass, the weight of every row.
+#pragma once
+#include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "attention/attention.h"
+#include "base/half.h"
+#include "kv/bits/encode.h"
+#include "kv/segment.h"
+
+namespace lamina::reference {
+
+struct Result {
+  std::vector<double> out;  // [head_dim]
+  double lse = -std::numeric_limits<double>::infinity();
+  std::vector<double> mass{};  // [rows of all segments in turn], 0 where invisible
+};
+
+// Rotates by definition; the library's Rope is judged by its own test.
+inline std::vector<double> rotated(const RopeConfig& rope, std::vector<double> x, Pos pos) {
+  for (int i = 0; i < rope.dims / 2; ++i) {
+    const double angle = pos * std::pow(rope.base, -2.0 * i / rope.dims);
+    double& a = rope.interleaved ? x[2 * i] : x[i];
+    double& b = rope.interleaved ? x[2 * i + 1] : x[i + rope.dims / 2];
+    const double turned = a * std::cos(angle) - b * std::sin(angle);
+    b = a * std::sin(angle) + b * std::cos(angle);
+    a = turned;
+  }
+  return x;
+}
+
+inline std::vector<double> row_of(const BlockMemory& memory, RowKind kind, const Segment& s, int head_dim,
+                                  std::uint32_t row) {
+  const bool key = kind == RowKind::kKey;
+  const RowPlanes planes{memory,
+                         kind,
+                         key ? s.k_format : s.v_format,
+                         head_dim,
+                         key ? s.k_codes : s.v_codes,
+                         key ? s.k_scales : s.v_scales};
+  std::vector<float> x(static_cast<std::size_t>(head_dim));
+  read_row(planes, row, x.data());
+  return {x.begin(), x.end()};
+}
+
+inline double gain(const BlockMemory& memory, const Plane& gains, std::uint32_t row) {
+  if (!gains) return 1;
+  return f32_from_f16(reinterpret_cast<const std::uint16_t*>(gains.tile(memory, row / kTileRows))[row % kTileRows]);
+}
+
+inline bool visible(const AttentionShape& shape, Pos row, Pos query) {
+  if (row > query || (shape.lagged && row == query)) return false;
+  return shape.window == 0 || row > query - shape.window;
+}
+
+// q: one head of one token, not rotated.
+inline Result attend(const BlockMemory& memory, const AttentionShape& shape, const RopeConfig& rope,
+                     std::span<const float> q, Pos pos, std::span<const Segment> segments) {
+  struct Row {
+    double score, gain;
+    std::vector<double> value;
+    std::size_t index;
+  };
+  std::vector<Row> rows;
+  Result result{std::vector<double>(q.size(), 0.0)};
+  double max = -std::numeric_limits<double>::infinity();
+  for (const Segment& s : segments) {
+    const std::vector<double> turned = rotated(rope, {q.begin(), q.end()}, pos - s.shift);
+    for (std::uint32_t r = s.first; r < s.last; ++r) {
+      result.mass.push_back(0);
+      if (!visible(shape, s.pos[r - s.first], pos)) continue;
+      const std::vector<double> key = row_of(memory, RowKind::kKey, s, shape.head_dim, r);
+      double score = 0;
+      for (std::size_t c = 0; c < key.size(); ++c) score += turned[c] * key[c];
+      score *= shape.scale * gain(memory, s.k_gains, r);
+      max = std::max(max, score);
+      rows.push_back({score, gain(memory, s.v_gains, r), row_of(memory, RowKind::kValue, s, shape.head_dim, r),
+                      result.mass.size() - 1});
+    }
+  }
+  double sum = 0;
+  for (const Row& row : rows) sum += std::exp(row.score - max);
+  for (const Row& row : rows) {
+    const double weight = std::exp(row.score - max) / sum;
+    result.mass[row.index] = weight;
+    for (std::size_t c = 0; c < q.size(); ++c) result.out[c] += weight * row.gain * row.value[c];
+  }
+  if (!rows.empty()) result.lse = max + std::log(sum);
+  return result;
+}
+
+}  // namespace lamina::reference
