@@ -4,8 +4,17 @@
 //
 //   full                                        the dense f16 cache (the default)
 //   k8v8                                        bits
-//   map(0_0_2_2) + window(sinks=4,window=512)   layers + tokens
-//   kvsharer(map=strategy.json) + streaming(sinks=4,window=1020) + k8v4 + grid(512)
+//   map(0_0_2_2) + window(window=512)           layers + tokens
+//   kvsharer(map=strategy.json) + streaming(window=1020) + k8v4 + grid(512)
+//
+//   layers  map(0_0_2_2)   item i is the layer whose rows layer i reads; "2s" marks a sliding-window layer
+//           kvsharer(map=FILE)
+//   tokens  streaming(…) window(…), see kv/tokens/streaming.h
+//   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
+//   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
+//
+// Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + grid with defaults
+// omitted, "full" for the three axes when nothing else is left.
 #pragma once
 #include <memory>
 #include <string>
@@ -26,9 +35,10 @@ struct KvSpec {
   // Error for a text that does not parse or does not fit the model, in one sentence.
   static KvSpec parse(std::string_view text, const KvShape& shape);
 
-  // Canonical: layers + tokens + bits + grid, defaults omitted; parse(text()) gives the same text.
+  // Canonical; parse(text()) gives the same text.
   const std::string& text() const { return text_; }
-  // As text(), with files replaced by the hash of their content: for fingerprints and cache keys.
+  // As text(), with files replaced by the hash of their content ("sha256:" and 16 hex digits): for fingerprints and
+  // cache keys.
   const std::string& key() const { return key_; }
   // Nothing is ever dropped or rounded: any truncation is possible.
   bool lossless_store() const { return !tokens && !has_scales(k) && !has_scales(v); }
@@ -37,7 +47,8 @@ struct KvSpec {
   std::string text_, key_;
 };
 
-// llama.cpp's -ctk/-ctv names (f16, f32, bf16, q8_0, q4_0) as a bits term, "k8v4".
+// llama.cpp's -ctk/-ctv names (f32, f16, bf16, q8_0, q4_0) as a bits term, "k8v4". f32 and bf16 go with themselves
+// only.
 std::string bits_from_cache_types(std::string_view k, std::string_view v);
 
 }  // namespace lamina

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace lamina {
@@ -20,8 +21,11 @@ using Pos = std::int32_t;  // position of a token in its sequence, never its row
 struct KvShape {
   int layers = 0;
   int kv_heads = 0;
-  int head_dim = 0;          // of K and of V
-  std::vector<Pos> windows;  // [layer] sliding window in tokens, the query's own included; 0 = none
+  int head_dim = 0;            // of K and of V
+  std::vector<Pos> windows{};  // [layer] sliding window in tokens, the query's own included; 0 = none; may be empty
+  std::string fingerprint{};   // of the model, for files made for one model only; empty: unknown, nothing is checked
+
+  Pos window(LayerId layer) const { return windows.empty() ? 0 : windows.at(static_cast<std::size_t>(index(layer))); }
 };
 
 }  // namespace lamina

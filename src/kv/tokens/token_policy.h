@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kv/types.h"
@@ -28,6 +29,8 @@ using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
 class TokenPolicy {
  public:
   virtual ~TokenPolicy() = default;
+  // The policy as a canonical spec term, defaults omitted: "streaming(window=512)".
+  virtual std::string text() const = 0;
   // Leading rows of the text that the policy always keeps: they live in a run of their own.
   virtual int pinned_rows() const { return 0; }
   // Rows are re-numbered without gaps: the pinned run is seen as if it stood directly before the rest.

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spec strings and, for texts that begin with "{", strategy files: an Error or a value, and what parses prints as a
+// text that parses to the same.
+#include <cstdint>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "kv/layers/kvsharer.h"
+#include "kv/spec.h"
+
+namespace {
+
+const lamina::KvShape kShape = {
+    .layers = 4, .kv_heads = 2, .head_dim = 48, .windows = {0, 16, 0, 16}, .fingerprint = "ab"};
+
+void check(bool ok) {
+  if (!ok) std::abort();
+}
+
+void check_spec(std::string_view text) {
+  const lamina::KvSpec spec = lamina::KvSpec::parse(text, kShape);
+  lamina::KvSpec again;
+  try {
+    again = lamina::KvSpec::parse(spec.text(), kShape);
+  } catch (const lamina::Error&) {
+    std::abort();
+  }
+  check(again.text() == spec.text() && again.key() == spec.key() && again.layers == spec.layers);
+  check(again.k == spec.k && again.v == spec.v && again.grid == spec.grid);
+  check((again.tokens == nullptr) == (spec.tokens == nullptr));
+}
+
+void check_strategy(std::string_view text) {
+  const std::vector<int> target = lamina::parse_kvsharer(text, "fuzz", kShape);
+  check(target.size() == 4);
+  for (int layer = 0; layer < 4; ++layer) {
+    const int source = target[static_cast<std::size_t>(layer)];
+    check(source >= 0 && source <= layer && target[static_cast<std::size_t>(source)] == source);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  try {
+    text.starts_with('{') ? check_strategy(text) : check_spec(text);
+  } catch (const lamina::Error& error) {
+    check(std::string_view(error.what()).find('\n') == std::string_view::npos);
+  }
+  return 0;
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/layers/kvsharer.h"
+
+#include <openssl/evp.h>
+
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace lamina {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kSchema = "lamina.kvsharer/1";
+constexpr std::size_t kMaxFileBytes = 16U << 20;  // the ranking of 1000 layers fits
+
+std::string sha256_hex(std::string_view content) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned size = 0;
+  require(EVP_Digest(content.data(), content.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1,
+          "OpenSSL offers no SHA-256");
+  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + size, ""));
+}
+
+// A value as errors show it: short, whatever the file holds.
+std::string shown(const json& value) {
+  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  return text.size() <= 60 ? text : text.substr(0, 60) + "...";
+}
+
+json parse_json(std::string_view text, const std::string& file) {
+  // JSON lets a key come twice and the library keeps one of the values: two sources for a layer must not pass.
+  std::set<std::string> keys;
+  const auto no_duplicates = [&](int depth, json::parse_event_t event, const json& value) {
+    if (event == json::parse_event_t::key && depth == 1) {
+      require(keys.insert(value.get<std::string>()).second, "{}: field {} comes twice", file, shown(value));
+    }
+    return true;
+  };
+  try {
+    return json::parse(text, no_duplicates);
+  } catch (const json::exception& error) {
+    fail("{}: not a JSON file ({})", file, error.what());
+  }
+}
+
+int layer_number(const json& value, int layers, const std::string& file, const std::string& field) {
+  require(value.is_number_integer() && value >= 0 && value < layers, "{}: {} is {}, expected a layer from 0 to {}",
+          file, field, shown(value), layers - 1);
+  return value.get<int>();
+}
+
+void require_same_model(const json& model, const std::string& file, const KvShape& shape) {
+  require(model.is_object(), "{}: model is {}, expected an object", file, shown(model));
+  const auto layers = model.find("layers");
+  require(layers == model.end() || (layers->is_number_integer() && *layers == shape.layers),
+          "{}: model.layers is {}, this model has {} layers", file, layers == model.end() ? "" : shown(*layers),
+          shape.layers);
+  const auto made_for = model.find("shapes_sha256");
+  if (made_for == model.end()) return;
+  require(made_for->is_string(), "{}: model.shapes_sha256 is {}, expected a string", file, shown(*made_for));
+  require(shape.fingerprint.empty() || *made_for == shape.fingerprint,
+          "{}: made for another model (model.shapes_sha256 is {}, this model's is \"{}\")", file, shown(*made_for),
+          shape.fingerprint);
+}
+
+std::vector<int> parse_own_form(const json& root, const std::string& file, const KvShape& shape) {
+  require(root["schema"] == kSchema, "{}: schema is {}, expected \"{}\"", file, shown(root["schema"]), kSchema);
+  if (root.contains("model")) require_same_model(root["model"], file, shape);
+  require(root.contains("map"), "{}: the field map is missing", file);
+  const json& map = root["map"];
+  require(map.is_array() && static_cast<int>(map.size()) == shape.layers,
+          "{}: map is {}, expected an array of {} layer numbers", file,
+          map.is_array() ? fmt::format("an array of {}", map.size()) : shown(map), shape.layers);
+  std::vector<int> target;
+  for (std::size_t layer = 0; layer < map.size(); ++layer) {
+    target.push_back(layer_number(map[layer], shape.layers, file, fmt::format("map[{}]", layer)));
+    const int source = target.back();
+    require(source <= static_cast<int>(layer), "{}: map[{}] is {}, expected the layer itself or an earlier one", file,
+            layer, source);
+    require(target[static_cast<std::size_t>(source)] == source,
+            "{}: map[{}] is {}, which reads layer {} itself; expected a layer that is not replaced", file, layer,
+            source, target[static_cast<std::size_t>(source)]);
+  }
+  return target;
+}
+
+std::vector<int> parse_published_form(const json& root, const std::string& file, const KvShape& shape) {
+  std::vector<int> target(static_cast<std::size_t>(shape.layers));
+  std::iota(target.begin(), target.end(), 0);
+  for (const auto& [key, value] : root.items()) {
+    int layer = -1;
+    std::from_chars(key.data(), key.data() + key.size(), layer);
+    require(layer >= 0 && layer < shape.layers && key == std::to_string(layer),
+            "{}: found the field {}, expected \"schema\" or a layer from 0 to {}", file, shown(key), shape.layers - 1);
+    const int source = layer_number(value, shape.layers, file, fmt::format("the source of layer {}", layer));
+    require(source <= layer, "{}: the source of layer {} is layer {}, expected an earlier one", file, layer, source);
+    target[static_cast<std::size_t>(layer)] = source;
+  }
+  // A source may have been replaced as well: its users move to its own source (ascending, so that one pass is enough).
+  for (int& source : target) source = target[static_cast<std::size_t>(source)];
+  return target;
+}
+
+}  // namespace
+
+KvSharerStrategy load_kvsharer(const std::string& file, const KvShape& shape) {
+  const MappedFile content(file);
+  const std::span<const std::byte> bytes = content.bytes();
+  require(bytes.size() <= kMaxFileBytes, "{}: {} bytes, expected a strategy file of at most {}", file, bytes.size(),
+          kMaxFileBytes);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return {.target = parse_kvsharer(text, file, shape), .sha256 = sha256_hex(text)};
+}
+
+std::vector<int> parse_kvsharer(std::string_view text, const std::string& file, const KvShape& shape) {
+  const json root = parse_json(text, file);
+  require(root.is_object(), "{}: found {}, expected a JSON object", file, shown(root));
+  return root.contains("schema") ? parse_own_form(root, file, shape) : parse_published_form(root, file, shape);
+}
+
+}  // namespace lamina

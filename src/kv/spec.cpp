@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/spec.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "kv/layers/kvsharer.h"
+#include "kv/spec_parser.h"
+#include "kv/tokens/registry.h"
+
+namespace lamina {
+namespace {
+
+constexpr int kMaxGrid = 1'000'000'000;
+
+struct Bits {
+  std::string_view name;
+  Format k, v;
+};
+constexpr Bits kBits[] = {
+    {"f16", Format::kF16, Format::kF16},    {"f32", Format::kF32, Format::kF32},
+    {"bf16", Format::kBF16, Format::kBF16}, {"k8v8", Format::kInt8, Format::kInt8},
+    {"k8v4", Format::kInt8, Format::kInt4}, {"k4v4", Format::kInt4, Format::kInt4},
+    {"k4v8", Format::kInt4, Format::kInt8}, {"k16v8", Format::kF16, Format::kInt8},
+    {"k8v16", Format::kInt8, Format::kF16}, {"k16v4", Format::kF16, Format::kInt4},
+    {"k4v16", Format::kInt4, Format::kF16},
+};
+
+// Methods of the design that are not built yet: asking for one is no spelling mistake.
+constexpr std::string_view kPlanned[] = {
+    "adakv",     "cla",     "fastgen",  "h2o",       "k2v2",         "kivi",  "kivi2",
+    "kivi4",     "lasagna", "lckv",     "minicache", "mixattention", "pizza", "pyramidinfer",
+    "pyramidkv", "rotate",  "sandwich", "snapkv",    "yoco",
+};
+
+// What a spec's terms say, an axis each; empty text: not named.
+struct Parts {
+  LayerMap map;
+  std::string layers, layers_key;
+  std::shared_ptr<const TokenPolicy> tokens;
+  const Bits* bits = nullptr;
+  int grid = 0;
+  bool full = false;
+};
+
+std::vector<std::string_view> known_names() {
+  std::vector<std::string_view> names = {"full", "map", "kvsharer"};
+  for (const std::string_view name : token_policy_names()) names.push_back(name);
+  for (const Bits& bits : kBits) names.push_back(bits.name);
+  names.emplace_back("grid");
+  return names;
+}
+
+// Edits (insert, delete, replace) from one word to the other.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);  // [prefix of b] distance to the current prefix of a
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+[[noreturn]] void fail_unknown(const std::string& name) {
+  require(std::ranges::find(kPlanned, name) == std::end(kPlanned), "the method {} does not exist yet in this version",
+          name);
+  const std::vector<std::string_view> names = known_names();
+  const std::string_view nearest =
+      *std::ranges::min_element(names, {}, [&](std::string_view known) { return edit_distance(name, known); });
+  const bool close = edit_distance(name, nearest) <= 2 && edit_distance(name, nearest) < nearest.size() - 1;
+  fail("unknown term \"{}\"{}, expected one of {}", excerpt(name),
+       close ? fmt::format(" (did you mean {}?)", nearest) : "", fmt::join(names, " "));
+}
+
+void take_layers(const Term& term, const KvShape& shape, Parts& parts) {
+  require(parts.layers.empty(), "two layer terms, {} and {}; expected at most one", parts.layers, term.name);
+  std::vector<int> target;
+  if (term.name == "map") {
+    target = targets_from_layer_types(term.only_value("0_0_2_2"), shape);
+    parts.layers = parts.layers_key = fmt::format("map({})", fmt::join(target, "_"));
+  } else {
+    term.expect_keys({"map"});
+    const std::string* file = term.find("map");
+    require(file != nullptr, "kvsharer names no strategy file, expected kvsharer(map=FILE)");
+    KvSharerStrategy strategy = load_kvsharer(*file, shape);
+    target = std::move(strategy.target);
+    parts.layers = fmt::format("kvsharer(map={})", quoted(*file));
+    parts.layers_key = fmt::format("kvsharer(map=sha256:{})", strategy.sha256.substr(0, 16));
+  }
+  require_runnable(target, shape);
+  parts.map = LayerMap::from_targets(target);
+}
+
+bool take_bits(const Term& term, Parts& parts) {
+  const Bits* const found = std::ranges::find(kBits, std::string_view(term.name), &Bits::name);
+  if (found == std::end(kBits)) return false;
+  term.expect_keys({});
+  require(parts.bits == nullptr, "two bits terms, {} and {}; expected at most one",
+          parts.bits == nullptr ? "" : parts.bits->name, term.name);
+  parts.bits = found;
+  return true;
+}
+
+bool take_tokens(const Term& term, Parts& parts) {
+  std::shared_ptr<const TokenPolicy> policy = make_token_policy(term);
+  if (policy == nullptr) return false;
+  require(parts.tokens == nullptr, "two token terms, {} and {}; expected at most one",
+          parts.tokens == nullptr ? "" : parts.tokens->text(), term.name);
+  parts.tokens = std::move(policy);
+  return true;
+}
+
+void take_grid(const Term& term, Parts& parts) {
+  require(parts.grid == 0, "grid comes twice");
+  parts.grid = parse_integer("the distance of grid", term.only_value("a number of tokens"), 1, kMaxGrid);
+}
+
+Parts take_terms(const std::vector<Term>& terms, const KvShape& shape) {
+  Parts parts;
+  for (const Term& term : terms) {
+    if (term.name == "full") {
+      term.expect_keys({});
+      require(!parts.full, "full comes twice");
+      parts.full = true;
+    } else if (term.name == "map" || term.name == "kvsharer") {
+      take_layers(term, shape, parts);
+    } else if (term.name == "grid") {
+      take_grid(term, parts);
+    } else if (!take_tokens(term, parts) && !take_bits(term, parts)) {
+      fail_unknown(term.name);
+    }
+  }
+  require(!parts.full || (parts.layers.empty() && parts.tokens == nullptr && parts.bits == nullptr),
+          "full stands for all three axes, so it goes with grid only");
+  return parts;
+}
+
+std::string print(const std::string& layers, const Parts& parts) {
+  std::vector<std::string> terms;
+  if (!parts.map.identity()) terms.push_back(layers);
+  if (parts.tokens != nullptr) terms.push_back(parts.tokens->text());
+  if (parts.bits != nullptr && parts.bits->name != "f16") terms.emplace_back(parts.bits->name);
+  if (terms.empty()) terms.emplace_back("full");
+  if (parts.grid > 0) terms.push_back(fmt::format("grid({})", parts.grid));
+  return fmt::format("{}", fmt::join(terms, " + "));
+}
+
+}  // namespace
+
+KvSpec KvSpec::parse(std::string_view text, const KvShape& shape) {
+  Parts parts;
+  try {
+    parts = take_terms(parse_terms(text), shape);
+  } catch (const Error& error) {  // the parts know what is wrong, the user also needs to see where
+    fail("kv spec \"{}\": {}", excerpt(text), error.what());
+  }
+  if (parts.layers.empty()) parts.map = LayerMap::identity(shape.layers);
+  KvSpec spec;
+  spec.layers = parts.map;
+  spec.tokens = parts.tokens;
+  if (parts.bits != nullptr) {
+    spec.k = parts.bits->k;
+    spec.v = parts.bits->v;
+  }
+  spec.grid = parts.grid;
+  spec.text_ = print(parts.layers, parts);
+  spec.key_ = print(parts.layers_key, parts);
+  return spec;
+}
+
+std::string bits_from_cache_types(std::string_view k, std::string_view v) {
+  struct Alias {
+    std::string_view name, digits;  // no digits: only as an equal pair
+  };
+  constexpr Alias kAliases[] = {{"f32", ""}, {"f16", "16"}, {"bf16", ""}, {"q8_0", "8"}, {"q4_0", "4"}};
+  const auto digits = [&](std::string_view name) {
+    const Alias* const found = std::ranges::find(kAliases, name, &Alias::name);
+    require(found != std::end(kAliases), "cache type \"{}\" is unknown, expected f32, f16, bf16, q8_0 or q4_0",
+            excerpt(name));
+    return found->digits;
+  };
+  const std::string_view k_digits = digits(k);
+  const std::string_view v_digits = digits(v);
+  if (k == v && (k_digits.empty() || k == "f16")) return std::string(k);
+  require(!k_digits.empty() && !v_digits.empty(),
+          "cache types {} for K and {} for V do not go together: {} needs itself", k, v, k_digits.empty() ? k : v);
+  return fmt::format("k{}v{}", k_digits, v_digits);
+}
+
+}  // namespace lamina

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The grammar of spec strings, without their meaning: terms joined by "+", blanks free between the parts.
+//
+//   spec  = term { "+" term }
+//   term  = name [ "(" [ arg { "," arg } ] ")" ]
+//   arg   = [ key "=" ] value
+//   value = any characters but "," and ")", or "…" with \" and \\ inside
+#pragma once
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lamina {
+
+struct Argument {
+  std::string key;  // empty: a bare value
+  std::string value;
+};
+
+// Errors name the term, what was found and what was expected.
+struct Term {
+  std::string name;
+  std::vector<Argument> arguments;
+
+  // Refuses bare values and every key that is not listed or comes twice. No keys: the term takes no arguments.
+  void expect_keys(std::initializer_list<std::string_view> keys) const;
+  // The only argument, a bare value; `what` says what it is ("a number of tokens").
+  const std::string& only_value(std::string_view what) const;
+  // Null when absent.
+  const std::string* find(std::string_view key) const;
+  // An integer argument; `fallback` when absent.
+  int integer(std::string_view key, int min, int max, int fallback) const;
+};
+
+std::vector<Term> parse_terms(std::string_view spec);
+
+// Error unless `text` is a decimal integer in [min, max]; `what` names it in the message.
+int parse_integer(std::string_view what, std::string_view text, int min, int max);
+
+// A value as it is printed into a spec: in quotes where the grammar needs or a reader wants them.
+std::string quoted(std::string_view value);
+
+// At most one short line of a text that may hold anything, for error messages.
+std::string excerpt(std::string_view text);
+
+}  // namespace lamina

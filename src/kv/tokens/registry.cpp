@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tokens/registry.h"
+
+#include "kv/tokens/streaming.h"
+
+namespace lamina {
+namespace {
+
+using Policy = std::shared_ptr<const TokenPolicy>;
+
+struct Method {
+  std::string_view name;
+  Policy (*make)(const Term& term);
+};
+
+template <class T>
+Policy make(const Term& term) {
+  return std::make_shared<const T>(term);
+}
+
+constexpr Method kMethods[] = {
+    {"streaming", make<StreamingPolicy>},
+    {"window", make<StreamingPolicy>},
+};
+
+}  // namespace
+
+Policy make_token_policy(const Term& term) {
+  for (const Method& method : kMethods) {
+    if (method.name == term.name) return method.make(term);
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> token_policy_names() {
+  std::vector<std::string_view> names;
+  for (const Method& method : kMethods) names.push_back(method.name);
+  return names;
+}
+
+}  // namespace lamina

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/spec.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "kv/expect_error.h"
+
+namespace lamina {
+namespace {
+
+const KvShape kShape = {.layers = 4, .kv_heads = 2, .head_dim = 64, .windows = {0, 0, 0, 0}, .fingerprint = {}};
+
+KvSpec parse(std::string_view text) { return KvSpec::parse(text, kShape); }
+
+std::string write_file(const std::string& name, std::string_view content) {
+  std::string file = testing::TempDir() + name;
+  std::ofstream(file) << content;
+  return file;
+}
+
+TEST(KvSpec, FullIsTheDenseCache) {
+  const KvSpec spec = parse("full");
+  EXPECT_TRUE(spec.layers.identity());
+  EXPECT_EQ(spec.layers.slots, 4);
+  EXPECT_EQ(spec.tokens, nullptr);
+  EXPECT_EQ(spec.k, Format::kF16);
+  EXPECT_EQ(spec.v, Format::kF16);
+  EXPECT_EQ(spec.grid, 0);
+  EXPECT_TRUE(spec.lossless_store());
+  for (const char* text : {"full", " full ", "f16", "map(0_1_2_3)", "map(0_1_2_3)+f16", "full()"}) {
+    EXPECT_EQ(parse(text).text(), "full") << text;
+    EXPECT_EQ(parse(text).key(), "full") << text;
+  }
+}
+
+TEST(KvSpec, ReadsEveryAxis) {
+  const KvSpec spec = parse("grid(512)+k8v4 + streaming( window=1020 )+map(00_0_2_2)");
+  EXPECT_EQ(spec.text(), "map(0_0_2_2) + streaming(window=1020) + k8v4 + grid(512)");
+  EXPECT_EQ(spec.key(), spec.text());
+  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 0, 2, 2}));
+  ASSERT_NE(spec.tokens, nullptr);
+  EXPECT_TRUE(spec.tokens->renumbers());
+  EXPECT_EQ(spec.k, Format::kInt8);
+  EXPECT_EQ(spec.v, Format::kInt4);
+  EXPECT_EQ(spec.grid, 512);
+  EXPECT_FALSE(spec.lossless_store());
+}
+
+TEST(KvSpec, PrintsWithoutDefaults) {
+  EXPECT_EQ(parse("f16 + window(sinks=4,window=9)").text(), "window(window=9)");
+  EXPECT_EQ(parse("grid(7)").text(), "full + grid(7)");
+  EXPECT_EQ(parse("grid(7)+full").text(), "full + grid(7)");
+  EXPECT_EQ(parse("bf16").text(), "bf16");
+  EXPECT_TRUE(parse("map(0_0_0_0) + f32 + grid(16)").lossless_store());
+}
+
+TEST(KvSpec, ReadsEveryFormat) {
+  const auto formats = [](std::string_view text) { return std::pair(parse(text).k, parse(text).v); };
+  EXPECT_EQ(formats("f32"), std::pair(Format::kF32, Format::kF32));
+  EXPECT_EQ(formats("bf16"), std::pair(Format::kBF16, Format::kBF16));
+  EXPECT_EQ(formats("k8v8"), std::pair(Format::kInt8, Format::kInt8));
+  EXPECT_EQ(formats("k4v4"), std::pair(Format::kInt4, Format::kInt4));
+  EXPECT_EQ(formats("k4v8"), std::pair(Format::kInt4, Format::kInt8));
+  EXPECT_EQ(formats("k16v4"), std::pair(Format::kF16, Format::kInt4));
+  EXPECT_EQ(formats("k8v16"), std::pair(Format::kInt8, Format::kF16));
+}
+
+TEST(KvSpec, CacheTypesAreAliases) {
+  for (const char* k : {"f16", "q8_0", "q4_0"}) {
+    for (const char* v : {"f16", "q8_0", "q4_0"}) {
+      const KvSpec spec = parse(bits_from_cache_types(k, v));
+      const auto format = [](std::string_view name) {
+        return name == "f16" ? Format::kF16 : name == "q8_0" ? Format::kInt8 : Format::kInt4;
+      };
+      EXPECT_EQ(spec.k, format(k));
+      EXPECT_EQ(spec.v, format(v));
+    }
+  }
+  EXPECT_EQ(bits_from_cache_types("q8_0", "q4_0"), "k8v4");
+  EXPECT_EQ(bits_from_cache_types("f16", "f16"), "f16");
+  EXPECT_EQ(bits_from_cache_types("f32", "f32"), "f32");
+  EXPECT_EQ(bits_from_cache_types("bf16", "bf16"), "bf16");
+  EXPECT_ERROR(bits_from_cache_types("f16", "q5_1"),
+               "cache type \"q5_1\" is unknown, expected f32, f16, bf16, q8_0 or");
+  EXPECT_ERROR(bits_from_cache_types("q8_0", "f32"), "do not go together: f32 needs itself");
+  EXPECT_ERROR(bits_from_cache_types("bf16", "f32"), "do not go together");
+}
+
+TEST(KvSpec, FilesEnterTheKeyByTheirContent) {
+  const std::string a = write_file("spec_test_a.json", R"({"3":0})");
+  const std::string b = write_file("spec_test_b.json", R"({"3":0})");
+  const KvSpec spec = parse(fmt::format("kvsharer(map={})+k8v8", a));
+  EXPECT_EQ(spec.text(), fmt::format("kvsharer(map={}) + k8v8", a));
+  // printf '{"3":0}' | sha256sum
+  EXPECT_EQ(spec.key(), "kvsharer(map=sha256:74443b8a82010f9f) + k8v8");
+  EXPECT_EQ(parse(fmt::format("kvsharer(map={})+k8v8", b)).key(), spec.key());
+  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 1, 2, 0}));
+  write_file("spec_test_b.json", R"({"3":1})");
+  EXPECT_NE(parse(fmt::format("kvsharer(map={})+k8v8", b)).key(), spec.key());
+  write_file("spec_test_b.json", "{}");
+  EXPECT_EQ(parse(fmt::format("kvsharer(map={})", b)).text(), "full");
+}
+
+TEST(KvSpec, FileNamesSurvivePrinting) {
+  for (const char* name :
+       {"plain.json", "two words.json", "a+b=c;d.json", "q\"uote.json", "back\\slash.json", "paren(1).json",
+        "comma,.json", "\xC3\xA9t\xC3\xA9 \xE5\xB1\x82.json", "semi;colon", "-x'y"}) {
+    const std::string file = write_file(name, R"({"3":0})");
+    std::string escaped;
+    for (const char c : file) escaped += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    const KvSpec spec = parse(fmt::format("kvsharer(map = \"{}\" )", escaped));
+    EXPECT_EQ(spec.layers.slots, 3) << name;
+    EXPECT_EQ(parse(spec.text()).text(), spec.text()) << name;
+    EXPECT_EQ(parse(spec.text()).key(), spec.key()) << name;
+    if (file.find_first_of(",)\"") == std::string::npos) {
+      EXPECT_EQ(parse(fmt::format("kvsharer(map={})", file)).text(), spec.text()) << name;
+    }
+    std::filesystem::remove(file);
+  }
+}
+
+TEST(KvSpec, AnyOrderOfRandomTermsPrintsTheSameAndParsesBack) {
+  std::mt19937 random(7);
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  const std::string file = write_file("spec test,random.json", R"({"1":0,"3":2})");
+  const char* bits[] = {"f32", "bf16", "k8v8", "k8v4", "k4v4", "k4v8", "k16v8", "k8v16", "k16v4", "k4v16"};
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<std::string> terms;
+    if (pick(2) == 0) {
+      std::string map = "map(0";
+      for (int layer = 1; layer < 4; ++layer) map += fmt::format("_{}", pick(layer + 1));
+      terms.push_back(pick(4) == 0 ? fmt::format("kvsharer(map=\"{}\")", file) : map + ")");
+    }
+    if (pick(2) == 0) {
+      const char* method = pick(2) == 0 ? "streaming" : "window";
+      const int sinks = pick(6);
+      const std::string budget = pick(3) == 0   ? fmt::format("window={}", 1 + pick(5000))
+                                 : pick(2) == 0 ? fmt::format("keep={}", sinks + 1 + pick(5000))
+                                                : fmt::format("keep={}.{}%", pick(100), 1 + pick(9999));
+      terms.push_back(pick(2) == 0 ? fmt::format("{}({},sinks={})", method, budget, sinks)
+                                   : fmt::format("{}( sinks={} ,{} )", method, sinks, budget));
+    }
+    if (pick(2) == 0) terms.emplace_back(bits[pick(10)]);
+    if (pick(2) == 0 || terms.empty()) terms.push_back(fmt::format("grid({})", 1 + pick(2048)));
+    const KvSpec spec = parse(fmt::format("{}", fmt::join(terms, "+")));
+    std::ranges::shuffle(terms, random);
+    ASSERT_EQ(parse(fmt::format("{}", fmt::join(terms, "  + "))).text(), spec.text());
+    const KvSpec again = parse(spec.text());
+    ASSERT_EQ(again.text(), spec.text());
+    ASSERT_EQ(again.key(), spec.key());
+    ASSERT_EQ(again.layers, spec.layers);
+    ASSERT_EQ(again.tokens == nullptr, spec.tokens == nullptr);
+    ASSERT_EQ(std::tuple(again.k, again.v, again.grid), std::tuple(spec.k, spec.v, spec.grid));
+  }
+}
+
+TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
+  EXPECT_EQ(error_of([] { parse("map(0_0_9_2)"); }),
+            "kv spec \"map(0_0_9_2)\": layer 2 reads layer 9, the model has layers 0..3");
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "kv spec \"\": it is empty, expected terms such as full or k8v8"},
+      {"  ", "it is empty"},
+      {"k8v8 +", "found the end where a term was expected"},
+      {"+ k8v8", "found \"+\" where a term was expected"},
+      {"k8v8 ++ grid(1)", "found \"+\" where a term was expected"},
+      {"k8v8 grid(1)", "found \"g\" after the term k8v8, expected \"+\" or the end"},
+      {"K8V8", "found \"K\" where a term was expected"},
+      {"window(window=4", "found the end in the arguments of window, expected \",\" or \")\""},
+      {"window(window=4))", "found \")\" after the term window"},
+      {"window(window=4,)", "an argument of window is empty"},
+      {"window(window=)", "an argument of window is empty, expected a value after window="},
+      {"kvsharer(map=\"x)", "the quotes in the arguments of kvsharer are not closed"},
+      {"kvsharer(map=\"x\\n\")", "found \"n\" after a \\ in the quotes of kvsharer"},
+      {"kvsharer(map=\"x\"y)", "found \"y\" in the arguments of kvsharer"},
+      {"k8v8 + k4v4", "two bits terms, k8v8 and k4v4; expected at most one"},
+      {"f16 + f16", "two bits terms"},
+      {"map(0_1_2_3) + map(0_0_0_0)", "two layer terms"},
+      {"window(window=4) + streaming(window=4)", "two token terms, window(window=4) and streaming"},
+      {"grid(5) + grid(5)", "grid comes twice"},
+      {"full + full", "full comes twice"},
+      {"full + k8v8", "full stands for all three axes, so it goes with grid only"},
+      {"full(1)", "full takes no arguments, found \"1\""},
+      {"k8v8(group=32)", "k8v8 takes no arguments"},
+      {"grid", "grid has no argument, expected grid(a number of tokens)"},
+      {"grid(n=5)", "grid has the argument n=, expected grid(a number of tokens)"},
+      {"grid(1,2)", "grid has 2 arguments"},
+      {"grid(0)", "the distance of grid is \"0\", expected an integer from 1 to"},
+      {"grid(99999999999)", "the distance of grid is \"99999999999\""},
+      {"map", "map has no argument, expected map(0_0_2_2)"},
+      {"map(0_0_2)", "the map has 3 items, the model has 4 layers"},
+      {"map(0_0_x_2)", "item 2 of the map is \"x\""},
+      {"map(3_3_3_3)", "layer 0 reads layer 3 above it, which takes several passes"},
+      {"map(1_0_2_3)", "layer 0 reads layer 1 above it"},
+      {"map(0_0_2_2s)", "layer 3 is marked \"s\""},
+      {"kvsharer", "kvsharer names no strategy file"},
+      {"kvsharer(/no/such/file)", "unknown argument \"/no/such/file\", expected one of map="},
+      {"kvsharer(map=/no/such/file)", "/no/such/file: cannot open"},
+      {"h2o(heavy=0.1)", "kv spec \"h2o(heavy=0.1)\": the method h2o does not exist yet in this version"},
+      {"minicache + k8v8", "the method minicache does not exist yet in this version"},
+      {"kivi4", "the method kivi4 does not exist yet"},
+      {"steaming(window=4)", "unknown term \"steaming\" (did you mean streaming?), expected one of full map kvsharer"},
+      {"q8_0", "unknown term \"q8_0\", expected one of full map kvsharer streaming window f16"},
+      {"k8v8\n", "byte 4 is the control character 0x0a"},
+      {"k8v8\xFF", "byte 4 is not valid UTF-8"},
+      {"\xC0\x80", "byte 0 is not valid UTF-8"},
+      {"\xED\xA0\x80", "byte 0 is not valid UTF-8"},
+      {"\xF4\x90\x80\x80", "byte 0 is not valid UTF-8"},
+      {"\xE5\xB1", "byte 0 is not valid UTF-8"},
+      {"k8v8 + \xE5\xB1\x82", "found \"\xE5\xB1\x82\" where a term was expected"},
+  };
+  for (const auto& test : cases) EXPECT_ERROR(parse(test.first), test.second) << test.first;
+  const std::string error = error_of([] { parse(std::string(100'000, 'a')); });
+  EXPECT_PRED2(is_line_with, error, "it has 100000 bytes, expected at most 8192");
+  EXPECT_LT(error.size(), 300U);
+}
+
+TEST(KvSpec, WindowsOfTheModelConfineSharing) {
+  const KvShape gemma = {.layers = 4, .kv_heads = 1, .head_dim = 256, .windows = {512, 0, 512, 0}, .fingerprint = {}};
+  EXPECT_EQ(KvSpec::parse("map(0s_1_0s_1)", gemma).text(), "map(0_1_0_1)");
+  EXPECT_EQ(KvSpec::parse("map(0s_1_2s_3)", gemma).text(), "full");
+  EXPECT_ERROR(KvSpec::parse("map(0_0_2_2)", gemma), "layer 1 with no window reads layer 0 with a window of 512");
+}
+
+}  // namespace
+}  // namespace lamina
