@@ -26,7 +26,7 @@ struct TileRun {
 };
 
 // c[i][16 p + j] (+)= sum over k < depth of a[i * a_stride + k] * b[p * panel_stride + k * depth_stride + j], j < 16.
-struct Product {
+struct FloatProduct {
   const float* a = nullptr;
   const float* b = nullptr;
   float* c = nullptr;
@@ -62,7 +62,7 @@ struct AttendKernels {
   // Whole tiles as float32: keys [tile][dim][16], values [tile][16][dim]. Value rows outside [first, last) are zero.
   void (*unpack_keys[kFormats])(const TileRun& keys, float* out);
   void (*unpack_values[kFormats])(const TileRun& values, float* out);
-  void (*product)(const Product& product);
+  void (*product)(const FloatProduct& product);
 
   // Rows; n is a multiple of 16. Values beyond the range of a 16-bit float are clamped to it.
   void (*to_f16)(const float* x, int n, std::uint16_t* out);

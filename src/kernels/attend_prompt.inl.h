@@ -110,7 +110,7 @@ constexpr int kProductPanels =
     kRegisters >= 32 ? 4 : 1;  // 6 x 4 sums + 4 operands, or 6 x 1 in 8 double registers
 
 template <int R, int P>
-static inline void product_block(const Product& p, const float* a, const float* b, float* c) {
+static inline void product_block(const FloatProduct& p, const float* a, const float* b, float* c) {
   F32 sum[R][P];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
@@ -134,7 +134,7 @@ static inline void product_block(const Product& p, const float* a, const float* 
 }
 
 template <int P>
-static inline void product_rows(const Product& p, const float* b, float* c) {
+static inline void product_rows(const FloatProduct& p, const float* b, float* c) {
   int r = 0;
   for (; r + kProductRows <= p.rows; r += kProductRows)
     product_block<kProductRows, P>(p, p.a + r * p.a_stride, b, c + r * p.c_stride);
@@ -142,7 +142,7 @@ static inline void product_rows(const Product& p, const float* b, float* c) {
   if (r < p.rows) product_block<1, P>(p, p.a + r * p.a_stride, b, c + r * p.c_stride);
 }
 
-static void product(const Product& p) {
+static void product(const FloatProduct& p) {
   int panel = 0;
   for (; panel + kProductPanels <= p.panels; panel += kProductPanels)
     product_rows<kProductPanels>(p, p.b + panel * p.panel_stride, p.c + panel * 16);

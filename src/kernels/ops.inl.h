@@ -50,6 +50,9 @@ static void gelu_tanh_mul(const float* gate, const float* up, std::size_t n, flo
 }
 
 const Kernels kKernels = {
+    .multiply = {multiply<WeightFormat::kF32>, multiply<WeightFormat::kF16>, multiply<WeightFormat::kBF16>,
+                 multiply<WeightFormat::kW8>, multiply<WeightFormat::kW4>},
+    .quantize = quantize,
     .rmsnorm = rmsnorm,
     .add = add,
     .scale = scale,

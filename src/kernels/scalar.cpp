@@ -5,4 +5,7 @@
 // clang-format off
 #include "kernels/simd_scalar.h"
 #include "kernels/simd.h"
+#include "kernels/matmul.inl.h"
 #include "kernels/ops.inl.h"
+#include "kernels/attend.inl.h"
+#include "kernels/attend_prompt.inl.h"

@@ -20,7 +20,8 @@
 //             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 //             prefetch(p)
-// max and min return the second operand if either is NaN. fma rounds once where the machine can, else twice.
+// kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
+// rounds once where the machine can, else twice.
 #pragma once
 
 namespace lamina::LAMINA_ISA {

@@ -10,6 +10,8 @@
 
 namespace lamina::avx2 {
 
+constexpr int kRegisters = 8;  // 16 registers, two for a vector
+
 struct F32 {
   __m256 a, b;
 };

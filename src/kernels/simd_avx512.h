@@ -10,6 +10,8 @@
 
 namespace lamina::avx512 {
 
+constexpr int kRegisters = 32;
+
 struct F32 {
   __m512 v;
 };

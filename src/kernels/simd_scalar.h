@@ -11,6 +11,8 @@
 
 namespace lamina::scalar {
 
+constexpr int kRegisters = 8;  // keeps a tile small
+
 struct F32 {
   float v[16];
 };

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/matrix.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "model/pack.h"
+
+namespace lamina {
+namespace {
+
+// Input rows that one task keeps beside a pair of panels in its second-level cache.
+constexpr std::size_t kChunkBytes = std::size_t{256} << 10;
+// A task for fewer bytes of weights than this costs more to hand out than it saves.
+constexpr std::size_t kTaskBytes = std::size_t{48} << 10;
+constexpr int kTasksPerThread = 8;
+constexpr int kPanelGroup = 2;  // panels that a kernel walks along together
+
+int divide_up(int a, int b) { return (a + b - 1) / b; }
+
+// How a product is cut: `chunks` runs of input tiles times `groups` runs of panels, one task each.
+struct Cut {
+  int chunks;
+  int panels;  // in a task
+  int groups;
+  int tasks() const { return chunks * groups; }
+};
+
+// The work of one panel with all tiles, in bytes of weights; the 2 stands for reading them from memory.
+std::size_t panel_cost(const Matrix& w, int tiles) {
+  return panel_bytes(w.format(), w.cols()) * static_cast<std::size_t>(2 + tiles) / 3;
+}
+
+Cut cut(const Matrix& w, const Activations& x, std::size_t task_cost) {
+  const std::size_t tile_bytes = static_cast<std::size_t>(kTileInputs) * static_cast<std::size_t>(x.cols());
+  const int chunk_tiles = static_cast<int>(std::clamp<std::size_t>(kChunkBytes / tile_bytes, 1, 1 << 20));
+  const int chunks = divide_up(x.tiles(), chunk_tiles);
+  const std::size_t cost = panel_cost(w, divide_up(x.tiles(), chunks));
+  const int groups_of_two = static_cast<int>(std::clamp<std::size_t>(task_cost / (kPanelGroup * cost), 1, 1 << 20));
+  const int panels = std::min(w.panels(), kPanelGroup * groups_of_two);
+  return {chunks, panels, divide_up(w.panels(), panels)};
+}
+
+void run_task(const Product& product, const Activations& x, const Cut& cut, int task) {
+  const auto multiply = x.table().multiply[static_cast<int>(product.w->format())];
+  const int chunk = task / cut.groups;
+  const int first_tile = x.tiles() * chunk / cut.chunks;
+  const int last_tile = x.tiles() * (chunk + 1) / cut.chunks;
+  const int first_panel = task % cut.groups * cut.panels;
+  const int last_panel = std::min(first_panel + cut.panels, product.w->panels());
+  // One tile streams all panels; several tiles take turns with each group while that is in the first-level cache.
+  const int group = last_tile - first_tile == 1 ? cut.panels : kPanelGroup;
+  for (int panel = first_panel; panel < last_panel; panel += group) {
+    const Panels panels = product.w->panels(panel, std::min(panel + group, last_panel));
+    for (int tile = first_tile; tile < last_tile; ++tile)
+      multiply(panels, x.tile(tile), product.y + x.first_row(tile) * product.stride + panel * kPanelRows,
+               product.stride);
+  }
+}
+
+}  // namespace
+
+Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool) {
+  Matrix m;
+  m.format_ = packed_format(tensor);
+  m.rows_ = tensor.rows();
+  m.cols_ = tensor.cols();
+  const std::size_t bytes = panel_bytes(m.format_, m.cols_);
+  m.bytes_ = AlignedBuffer(static_cast<std::size_t>(m.panels()) * bytes);
+  pool.parallel_for(m.panels(), [&](int panel, int) {
+    pack_panel(tensor, m.format_, panel, m.bytes_.data() + static_cast<std::size_t>(panel) * bytes);
+  });
+  return m;
+}
+
+Panels Matrix::panels(int first, int last) const {
+  return {
+      .bytes = bytes_.data() + static_cast<std::size_t>(first) * panel_bytes(format_, cols_),
+      .panels = last - first,
+      .steps = static_cast<int>(is_integer(format_) ? cols_ / kBlockCols : cols_),
+      .rows = static_cast<int>(std::min<std::int64_t>(rows_, std::int64_t{last} * kPanelRows)) - first * kPanelRows};
+}
+
+void Activations::set(const float* x, int rows, int cols, ThreadPool& pool) {
+  assert(rows > 0 && cols > 0);
+  x_ = x;
+  rows_ = rows;
+  cols_ = cols;
+  blocks_ = cols / kBlockCols;
+  has_float_tiles_ = false;
+  if (cols % kBlockCols != 0) return;  // only float weights have such a shape
+  const std::size_t blocks = static_cast<std::size_t>(rows) * static_cast<std::size_t>(blocks_);
+  if (scales_.size() < blocks) {
+    codes_.resize(blocks * kBlockCols);
+    scales_.resize(blocks);
+    sums_.resize(blocks);
+    offsets_.resize(blocks);
+  }
+  pool.parallel_for(tiles(), [&](int tile, int) { quantize(tile); });
+}
+
+void Activations::quantize(int tile) {
+  const int first = first_row(tile);
+  const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
+  kernels_->quantize(x_ + std::ptrdiff_t{first} * cols_, cols_, first_row(tile + 1) - first, blocks_,
+                     {codes_.data() + at * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
+}
+
+void Activations::make_float_tiles(ThreadPool& pool) {
+  if (has_float_tiles_) return;
+  has_float_tiles_ = true;
+  values_.resize(std::max(values_.size(), static_cast<std::size_t>(rows_) * static_cast<std::size_t>(cols_)));
+  pool.parallel_for(tiles(), [&](int tile, int) {
+    const int first = first_row(tile);
+    const int rows = first_row(tile + 1) - first;
+    const float* from = x_ + std::ptrdiff_t{first} * cols_;
+    float* to = values_.data() + std::ptrdiff_t{first} * cols_;
+    for (int row = 0; row < rows; ++row)
+      for (int col = 0; col < cols_; ++col) to[col * rows + row] = from[std::ptrdiff_t{row} * cols_ + col];
+  });
+}
+
+InputTile Activations::tile(int tile) const {
+  const int first = first_row(tile);
+  const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
+  return {.rows = first_row(tile + 1) - first,
+          .values = values_.data() + (has_float_tiles_ ? std::ptrdiff_t{first} * cols_ : 0),
+          .codes = codes_.data() + at * kBlockCols,
+          .scales = scales_.data() + at,
+          .sums = sums_.data() + at,
+          .offsets = offsets_.data() + at};
+}
+
+void matmul(ThreadPool& pool, Activations& x, std::span<const Product> products) {
+  std::size_t cost = 0;
+  for (const Product& product : products) {
+    assert(product.w->cols() == x.cols() && product.stride >= product.w->rows());
+    if (!is_integer(product.w->format())) x.make_float_tiles(pool);
+    cost += static_cast<std::size_t>(product.w->panels()) * panel_cost(*product.w, x.tiles());
+  }
+  const std::size_t task_cost = std::max(kTaskBytes, cost / static_cast<std::size_t>(kTasksPerThread * pool.threads()));
+  int tasks = 0;
+  for (const Product& product : products) tasks += cut(*product.w, x, task_cost).tasks();
+  pool.parallel_for(tasks, [&](int task, int) {
+    for (const Product& product : products) {
+      const Cut c = cut(*product.w, x, task_cost);
+      if (task < c.tasks()) return run_task(product, x, c, task);
+      task -= c.tasks();
+    }
+  });
+}
+
+}  // namespace lamina

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weight matrices packed for the kernels, input rows, and their products: y = W x. What each GGUF type becomes is in
+// model/pack.h. An element of y is bitwise the same whatever the other rows, the products beside it and the threads.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "model/gguf.h"
+
+namespace lamina {
+
+class Matrix {
+ public:
+  Matrix() = default;
+  static Matrix pack(const TensorView& tensor, ThreadPool& pool);
+
+  WeightFormat format() const { return format_; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return cols_; }
+  std::size_t bytes() const { return bytes_.size(); }
+  int panels() const { return static_cast<int>((rows_ + kPanelRows - 1) / kPanelRows); }
+  Panels panels(int first, int last) const;  // [first, last)
+
+ private:
+  WeightFormat format_ = WeightFormat::kF32;
+  std::int64_t rows_ = 0;
+  std::int64_t cols_ = 0;
+  AlignedBuffer bytes_;  // [panel][panel_bytes]
+};
+
+// The input rows of one or more products, as tiles of up to kTileInputs rows. For weights in an integer format the
+// input is int8 as well, with a scale for each 32 columns of a row; for the float formats it stays float32.
+class Activations {
+ public:
+  Activations() : kernels_(&kernels(chosen_isa())) {}
+  explicit Activations(const Kernels& kernels) : kernels_(&kernels) {}
+
+  // x is [rows][cols] and must stay as it is until the products are done.
+  void set(const float* x, int rows, int cols, ThreadPool& pool);
+
+  int rows() const { return rows_; }
+  int cols() const { return cols_; }
+  const Kernels& table() const { return *kernels_; }
+
+  int tiles() const { return (rows_ + kTileInputs - 1) / kTileInputs; }
+  int first_row(int tile) const {  // tiles are of equal size, or one row less
+    return static_cast<int>(std::int64_t{rows_} * tile / tiles());
+  }
+  InputTile tile(int tile) const;
+  void make_float_tiles(ThreadPool& pool);  // matmul calls it for the float formats
+
+ private:
+  void quantize(int tile);
+
+  const Kernels* kernels_;
+  const float* x_ = nullptr;
+  int rows_ = 0;
+  int cols_ = 0;
+  int blocks_ = 0;
+  bool has_float_tiles_ = false;
+  std::vector<float> values_;       // [tile][column][row of the tile]
+  std::vector<std::int8_t> codes_;  // [tile][block][row of the tile][32]
+  std::vector<float> scales_;       // [tile][block][row of the tile], as are the next two
+  std::vector<float> sums_;
+  std::vector<std::int32_t> offsets_;
+};
+
+struct Product {
+  const Matrix* w = nullptr;
+  float* y = nullptr;  // y[input row * stride + row of w]
+  std::ptrdiff_t stride = 0;
+};
+
+// All products of one input in one parallel loop.
+void matmul(ThreadPool& pool, Activations& x, std::span<const Product> products);
+
+}  // namespace lamina
