@@ -236,37 +236,47 @@ TEST(Gguf, WrongMetadata) {
 }
 
 TEST(Gguf, WrongTensors) {
-  const auto one = [](const std::vector<std::uint64_t>& dims, TensorType type, std::uint64_t offset,
-                      std::size_t bytes) {
-    return error_of(Writer(1, 0).tensor("t", dims, type, offset).pad().data(bytes).bytes);
+  const std::string prefix = "model.gguf: tensor \"t\": ";
+  const auto one = [&](const std::vector<std::uint64_t>& dims, TensorType type, std::uint64_t offset,
+                       std::size_t bytes) {
+    const std::string error = error_of(Writer(1, 0).tensor("t", dims, type, offset).pad().data(bytes).bytes);
+    return error.substr(error.rfind(prefix, 0) == 0 ? prefix.size() : 0);
   };
   EXPECT_EQ(one({4}, TensorType::kF32, 0, 16), "no error");
   EXPECT_EQ(one({4}, TensorType::kF32, 0, 15),
-            "model.gguf: tensor \"t\": 16 bytes at offset 0 of the data, but the file has only 15 bytes of data");
+            "16 bytes at offset 0 of the data, but the file has only 15 bytes of data");
   EXPECT_EQ(one({4}, TensorType::kF32, 32, 47),
-            "model.gguf: tensor \"t\": 16 bytes at offset 32 of the data, but the file has only 47 bytes of data");
+            "16 bytes at offset 32 of the data, but the file has only 47 bytes of data");
   EXPECT_EQ(one({4}, TensorType::kF32, 0 - std::uint64_t{32}, 64),
-            "model.gguf: tensor \"t\": 16 bytes at offset 18446744073709551584 of the data, but the file has only 64 "
-            "bytes of data");
-  EXPECT_EQ(one({4}, TensorType::kF32, 16, 64),
-            "model.gguf: tensor \"t\": offset 16 is not a multiple of the alignment 32");
+            "16 bytes at offset 18446744073709551584 of the data, but the file has only 64 bytes of data");
+  EXPECT_EQ(one({4}, TensorType::kF32, 16, 64), "offset 16 is not a multiple of the alignment 32");
   EXPECT_EQ(one({4}, TensorType{16}, 0, 64),
-            "model.gguf: tensor \"t\": type 16 is not supported, expected one of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 "
-            "Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL MXFP4");
-  EXPECT_EQ(one({48}, TensorType::kQ4_0, 0, 64),
-            "model.gguf: tensor \"t\": has rows of 48 weights, expected a multiple of 32 for Q4_0");
-  EXPECT_EQ(one({4, 0}, TensorType::kF32, 0, 64), "model.gguf: tensor \"t\": dimension 1 is 0, expected 1 to 2^63-1");
+            "type 16 is not supported, expected one of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K "
+            "Q3_K Q4_K Q5_K Q6_K IQ4_NL MXFP4");
+  EXPECT_EQ(one({48}, TensorType::kQ4_0, 0, 64), "has rows of 48 weights, expected a multiple of 32 for Q4_0");
+  EXPECT_EQ(one({4, 0}, TensorType::kF32, 0, 64), "dimension 1 is 0, expected 1 to 2^63-1");
   EXPECT_EQ(one({4, std::uint64_t{1} << 63}, TensorType::kF32, 0, 64),
-            "model.gguf: tensor \"t\": dimension 1 is 9223372036854775808, expected 1 to 2^63-1");
-  EXPECT_EQ(one({}, TensorType::kF32, 0, 64), "model.gguf: tensor \"t\": has 0 dimensions, expected 1 to 4");
-  EXPECT_EQ(one({1, 1, 1, 1, 1}, TensorType::kF32, 0, 64),
-            "model.gguf: tensor \"t\": has 5 dimensions, expected 1 to 4");
+            "dimension 1 is 9223372036854775808, expected 1 to 2^63-1");
+  EXPECT_EQ(one({}, TensorType::kF32, 0, 64), "has 0 dimensions, expected 1 to 4");
+  EXPECT_EQ(one({1, 1, 1, 1, 1}, TensorType::kF32, 0, 64), "has 5 dimensions, expected 1 to 4");
   // 2^31 * 2^31 * 4 bytes wraps to 0.
-  EXPECT_EQ(one({std::uint64_t{1} << 31, std::uint64_t{1} << 31}, TensorType::kF32, 0, 64),
-            "model.gguf: tensor \"t\": shape [2147483648,2147483648] needs more than 2^64 bytes");
+  constexpr std::uint64_t kLarge = std::uint64_t{1} << 31;
+  EXPECT_EQ(one({kLarge, kLarge}, TensorType::kF32, 0, 64), "shape [2147483648,2147483648] needs more than 2^64 bytes");
+  EXPECT_EQ(one({kLarge, 1, kLarge}, TensorType::kF32, 0, 64),
+            "shape [2147483648,1,2147483648] needs more than 2^64 bytes");
+  // Offset plus size wraps to 0.
+  EXPECT_EQ(one({(std::uint64_t{1} << 62) - 16}, TensorType::kF32, 64, 128),
+            "18446744073709551552 bytes at offset 64 of the data, but the file has only 128 bytes of data");
   Writer twice(2, 0);
   twice.tensor("t", {1}, TensorType::kF32, 0).tensor("t", {1}, TensorType::kF32, 0).pad().data(4);
   EXPECT_EQ(error_of(twice.bytes), "model.gguf: tensor \"t\" appears twice");
+}
+
+TEST(Gguf, AMergedFileMayKeepASplitCountOfZero) {
+  const auto file = [](std::uint16_t count) { return Writer(0, 1).key("split.count", GgufType::kUint16, count); };
+  for (const std::uint16_t count : {0, 1}) EXPECT_EQ(error_of(file(count).bytes), "no error");
+  EXPECT_EQ(error_of(file(3).bytes),
+            "model.gguf: key \"split.count\" is 3, but the file's name says 1 (NAME-00001-of-000NN.gguf)");
 }
 
 TEST(Gguf, AlignmentIsHonoured) {
