@@ -57,15 +57,6 @@ class Writer {
   Bytes bytes;
 };
 
-std::string error_of(const Bytes& bytes) {
-  try {
-    GgufFile::parse("model.gguf", bytes);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 template <class Fn>
 std::string error_in(Fn&& fn) {
   try {
@@ -74,6 +65,10 @@ std::string error_in(Fn&& fn) {
     return error.what();
   }
   return "no error";
+}
+
+std::string error_of(const Bytes& bytes) {
+  return error_in([&] { GgufFile::parse("model.gguf", bytes); });
 }
 
 // One key of each kind and two tensors.
