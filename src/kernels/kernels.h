@@ -54,8 +54,9 @@ struct QuantizedTile {  // the writable side of the four arrays above
 struct Panels {
   const std::byte* bytes = nullptr;  // the first panel; each has steps * step_bytes
   int panels = 0;
-  int steps = 0;  // blocks, or columns in the float formats
-  int rows = 0;   // outputs wanted, the last panel may be partial
+  int steps = 0;      // blocks, or columns in the float formats
+  int rows = 0;       // outputs wanted, the last panel may be partial
+  bool cold = false;  // to be read from memory, not from a cache
 };
 
 struct Kernels {

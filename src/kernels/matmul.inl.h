@@ -130,10 +130,12 @@ static inline void multiply_tile(const Panels& w, int panel, const InputTile& x,
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) sums.v[p][n] = zero();
+  // Few rows wait for memory anyway and the machine's own prefetcher does better (Zen 5: one row 39.0 GB/s without and
+  // 37.8 with; six rows 12 and 28); weights that an earlier tile has read are in the cache.
+  const bool prefetches = N > 2 && w.cold && first == 0;
   for (int step = 0; step < w.steps; ++step) {
-    if constexpr (N <= 2)  // few rows wait for memory
+    if (prefetches)
       for (std::ptrdiff_t line = 0; line < kStep; line += 64)
-#pragma GCC unroll 8
         for (int p = 0; p < P; ++p) prefetch(at.weights[p] + kPrefetchBytes + line);
     Step<kFormat>::add(at, x, sums);
 #pragma GCC unroll 8

@@ -48,13 +48,15 @@ void run_task(const Product& product, const Activations& x, const Cut& cut, int 
   const int last_tile = x.tiles() * (chunk + 1) / cut.chunks;
   const int first_panel = task % cut.groups * cut.panels;
   const int last_panel = std::min(first_panel + cut.panels, product.w->panels());
-  // One tile streams all panels; several tiles take turns with each group while that is in the first-level cache.
-  const int group = last_tile - first_tile == 1 ? cut.panels : kPanelGroup;
+  // One row streams all panels; several rows take turns with each group while that is in the first-level cache.
+  const int group = x.rows() == 1 ? cut.panels : kPanelGroup;
   for (int panel = first_panel; panel < last_panel; panel += group) {
-    const Panels panels = product.w->panels(panel, std::min(panel + group, last_panel));
-    for (int tile = first_tile; tile < last_tile; ++tile)
+    Panels panels = product.w->panels(panel, std::min(panel + group, last_panel));
+    for (int tile = first_tile; tile < last_tile; ++tile) {
+      panels.cold = tile == first_tile;
       multiply(panels, x.tile(tile), product.y + x.first_row(tile) * product.stride + panel * kPanelRows,
                product.stride);
+    }
   }
 }
 
