@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/spm.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "text/unicode.h"
+
+namespace lamina {
+namespace {
+
+// Orders floats as unsigned integers, the highest score first; below kNoMerge for every score.
+std::uint32_t rank_of(float score) {
+  const auto bits = std::bit_cast<std::uint32_t>(score + 0.0F);  // -0 and 0 are the same score
+  const std::uint32_t ascending = bits >> 31 != 0 ? ~bits : bits | 0x80000000U;
+  return std::min(~ascending, kNoMerge - 1);
+}
+
+}  // namespace
+
+Spm::Spm(std::shared_ptr<const Vocabulary> vocabulary, std::span<const float> scores, bool add_space_prefix,
+         std::optional<Token> unk)
+    : vocabulary_(std::move(vocabulary)), add_space_prefix_(add_space_prefix), unk_(unk) {
+  ranks_.reserve(scores.size());
+  for (const float score : scores) ranks_.push_back(rank_of(score));
+  for (Token token = 0; token < vocabulary_->size(); ++token) {
+    if (vocabulary_->type(token) == TokenType::kUserDefined) ranks_[token] = token;  // below every finite score's
+    const std::string_view piece = vocabulary_->piece(token);
+    for (std::size_t at = piece.find(' ', 1); at != std::string_view::npos; at = piece.find(' ', at + 1)) {
+      before_space_[static_cast<std::uint8_t>(piece[at - 1])] = true;
+    }
+  }
+  before_space_[' '] = true;
+}
+
+void Spm::encode(std::string_view text, WordCache& cache, std::vector<Token>& out) const {
+  if (text.empty()) return;
+  require(text.size() < std::numeric_limits<std::int32_t>::max(), "text of {} bytes, at most 2 GiB", text.size());
+  std::string spaced(add_space_prefix_ ? 1 : 0, ' ');
+  spaced.reserve(text.size() + 1);
+  append_metaspace(spaced, text);
+  const std::string_view view = spaced;
+  for (std::size_t begin = 0; begin < view.size();) {
+    const std::size_t end = word_end(view, begin);
+    cache.append(view.substr(begin, end - begin), out,
+                 [&](std::string_view word, std::vector<Token>& tokens) { encode_word(word, cache.merge, tokens); });
+    begin = end;
+  }
+}
+
+// Merges never cross the place between a byte and a space that no piece has inside, so words may be encoded one by
+// one with the same result as the whole text at once.
+std::size_t Spm::word_end(std::string_view text, std::size_t begin) const {
+  for (std::size_t at = text.find(' ', begin + 1); at != std::string_view::npos; at = text.find(' ', at + 1)) {
+    if (!before_space_[static_cast<std::uint8_t>(text[at - 1])]) return at;
+  }
+  return text.size();
+}
+
+void Spm::encode_word(std::string_view word, MergeBuffers& buffers, std::vector<Token>& out) const {
+  buffers.symbols.clear();
+  for (std::uint32_t at = 0; at < word.size();) {
+    const Utf8Char c = decode_utf8(word, at);
+    buffers.add(at, at + c.bytes, kNoToken);
+    at += c.bytes;
+  }
+  merge_symbols(buffers, [&](const Symbol& left, const Symbol& right) {
+    const Token token = vocabulary_->find(word.substr(left.begin, right.end - left.begin));
+    return token == kNoToken ? Merge{} : Merge{ranks_[token], token};
+  });
+  for (const Symbol& symbol : buffers.symbols) {
+    if (symbol.begin == symbol.end) continue;
+    const std::string_view bytes = word.substr(symbol.begin, symbol.end - symbol.begin);
+    const Token token = vocabulary_->find(bytes);
+    if (token != kNoToken) {
+      out.push_back(token);
+    } else {
+      append_bytes(bytes, out);
+    }
+  }
+}
+
+void Spm::append_bytes(std::string_view bytes, std::vector<Token>& out) const {
+  const auto token_of = [&](char c) { return vocabulary_->byte_token(static_cast<std::uint8_t>(c)); };
+  if (std::all_of(bytes.begin(), bytes.end(), [&](char c) { return token_of(c) != kNoToken; })) {
+    for (const char c : bytes) out.push_back(token_of(c));
+  } else if (unk_ && (out.empty() || out.back() != *unk_)) {  // a run of unknown characters is one unk
+    out.push_back(*unk_);
+  }
+}
+
+}  // namespace lamina
