@@ -67,8 +67,8 @@ __attribute__((target("avx2"))) std::uint64_t sum(const std::byte* p, std::size_
   return static_cast<std::uint64_t>(_mm256_extract_epi64(all, 0) + _mm256_extract_epi64(all, 2));
 }
 
-// Operations in `repeats` rounds of 12 independent chains of vpdpbusd.
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) double dot_chains(std::int64_t repeats) {
+// `repeats` rounds of 12 independent chains of vpdpbusd.
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) void dot_chains(std::int64_t repeats) {
   __m512i acc[12] = {};
   const __m512i a = _mm512_set1_epi8(3);
   const __m512i b = _mm512_set1_epi8(5);
@@ -77,13 +77,12 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) double dot_chains(std::in
     for (auto& c : acc) c = _mm512_dpbusd_epi32(c, a, b);
   }
   for (auto& c : acc) benchmark::DoNotOptimize(c);
-  return static_cast<double>(repeats) * 12 * 64 * 2;
 }
 #else
 std::uint64_t sum(const std::byte* p, std::size_t bytes) {
   return std::accumulate(p, p + bytes, std::uint64_t{0}, [](auto s, auto b) { return s + std::to_integer<int>(b); });
 }
-double dot_chains(std::int64_t) { return 0; }
+void dot_chains(std::int64_t) {}
 #endif
 
 double read_bandwidth(int threads) {  // bytes per second, best of 8
@@ -110,7 +109,7 @@ double dot_peak(int threads) {  // operations per second, best of 8
   double best = 0;
   for (int round = 0; round < 8; ++round) {
     const auto start = std::chrono::steady_clock::now();
-    pool(threads).parallel_for(threads, [&](int, int) { benchmark::DoNotOptimize(dot_chains(2'000'000)); });
+    pool(threads).parallel_for(threads, [&](int, int) { dot_chains(2'000'000); });
     best = std::max(best, threads * 2e6 * 12 * 64 * 2 / seconds_since(start));
   }
   return best;
@@ -129,7 +128,7 @@ void decode(benchmark::State& state, TensorType type, std::int64_t rows, std::in
   std::vector<float> y(static_cast<std::size_t>(inputs * rows));
   Activations input;
   double best = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const auto start = std::chrono::steady_clock::now();
     for (const Matrix& layer : layers) {
       input.set(x.data(), inputs, static_cast<int>(cols), pool(threads));
@@ -153,7 +152,7 @@ void prompt(benchmark::State& state, TensorType type, std::int64_t rows, std::in
   const double operations = 2.0 * inputs * static_cast<double>(rows * cols);
   Activations input;
   double best = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const auto start = std::chrono::steady_clock::now();
     input.set(x.data(), inputs, static_cast<int>(cols), pool(threads));
     const Product product{&w, y.data(), rows};

@@ -282,7 +282,7 @@ TEST_P(Products, EqualDoublePrecisionOverTheSameCodes) {
       const Matrix w = Matrix::pack(t.view, pool);
       const auto weights = dequantized(t.view);
       for (const int inputs : {1, 2, 7}) {
-        const auto x = random_floats(static_cast<std::size_t>(inputs * cols), 3);
+        const auto x = random_floats(static_cast<std::size_t>(inputs) * static_cast<std::size_t>(cols), 3);
         const auto seen = is_float ? std::vector<double>(x.begin(), x.end()) : quantized_input(x);
         expect_product(multiply(w, x.data(), inputs, pool), weights, seen, rows, cols);
       }
@@ -300,7 +300,7 @@ TEST_P(Products, ARowIsBitwiseTheSameInEveryBatchAndOnEveryThread) {
   const auto x = random_floats(kMost * kCols, 6);
   std::vector<float> alone;
   for (int i = 0; i < kMost; ++i) {
-    const auto y = multiply(w, &x[static_cast<std::size_t>(i * kCols)], 1, one);
+    const auto y = multiply(w, x.data() + std::ptrdiff_t{i} * kCols, 1, one);
     alone.insert(alone.end(), y.begin(), y.end());
   }
   for (const int inputs : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, kMost})
