@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pre-tokenizers of byte-level BPE: they cut a text into the words inside which merges may happen. Each is a
 // hand-written scanner that equals the regular expression of its models' tokenizer.json and runs in linear time.
+// Characters that Unicode got after 15.0 (Debian 12's ICU) count as symbols, while newer tables know their classes.
 #pragma once
 #include <cstdint>
 #include <optional>

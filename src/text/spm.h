@@ -26,8 +26,7 @@ class Spm {
   // Text without control and user-defined tokens, but for user-defined runs of spaces (Gemma): these are pieces that
   // merge before all others, the smallest id first, as in Hugging Face's tokenizers. SentencePiece itself takes the
   // longest run first, which differs for runs longer than the longest piece only.
-  // Bytes that are not UTF-8 become byte pieces. U+2581 counts as a
-  // space. Unused pieces (type 5) take no part.
+  // Bytes that are not UTF-8 become byte pieces. U+2581 counts as a space. Unused pieces (type 5) take no part.
   void encode(std::string_view text, WordCache& cache, std::vector<Token>& out) const;
 
  private:
