@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the subcommands share: options with the names that users of llama.cpp know, loading, figures, progress.
 #pragma once
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>

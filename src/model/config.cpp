@@ -61,7 +61,10 @@ RopeConfig read_rope(const Reader& in, const ModelConfig& config, bool interleav
   } else if (type == "yarn") {
     rope.scaling = RopeScaling::kYarn;
     rope.original_context = in.positive("rope.scaling.original_context_length", config.context);
+    // Files name either what the usual 0.1 ln(factor) + 1 is multiplied by, or what stands in its place.
     rope.attention_factor = in.positive("rope.scaling.attn_factor", 1);
+    if (in.file.has(in.key("rope.scaling.yarn_attn_factor")))
+      rope.attention_factor = in.positive("rope.scaling.yarn_attn_factor", 1) / (0.1 * std::log(rope.factor) + 1);
     rope.extrapolation = in.file.number(in.key("rope.scaling.yarn_ext_factor"), 1);
     rope.beta_fast = in.positive("rope.scaling.yarn_beta_fast", 32);
     rope.beta_slow = in.positive("rope.scaling.yarn_beta_slow", 1);

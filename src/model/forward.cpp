@@ -46,7 +46,7 @@ void Model::attention(Step& step, int layer) {
   append(step, layer);
   attend_rows(step, layer);
   work.input.set(work.attended.data(), static_cast<int>(step.tokens), config_.heads * config_.head_dim, step.pool);
-  matmul(step.pool, work.input, {{{.w = &w.o, .y = work.h.data(), .stride = config_.hidden}}});
+  multiply(step, {{.w = &w.o, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.attention_post_norm.empty()) norm(step, work.h, w.attention_post_norm, work.h);
   add(step, work.x, work.h);
 }
@@ -57,15 +57,15 @@ void Model::feed_forward(Step& step, int layer) {
   const auto ffn = static_cast<std::size_t>(config_.ffn);
   norm(step, work.x, w.ffn_norm, work.h);
   work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
-  matmul(step.pool, work.input,
-         {{{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
-           {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}}});
+  multiply(step,
+         {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
+           {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
   const auto gated = config_.architecture == Architecture::kGemma3 ? step.ops.gelu_tanh_mul : step.ops.silu_mul;
   step.each_row([&](std::size_t row) {
     gated(&work.gate[row * ffn], &work.up[row * ffn], ffn, &work.gate[row * ffn]);
   });
   work.input.set(work.gate.data(), static_cast<int>(step.tokens), config_.ffn, step.pool);
-  matmul(step.pool, work.input, {{{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}}});
+  multiply(step, {{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.ffn_post_norm.empty()) norm(step, work.h, w.ffn_post_norm, work.h);
   add(step, work.x, work.h);
 }
@@ -84,16 +84,17 @@ void Model::project(Step& step, int layer) {
   work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
   if (std::all_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); })) {
     const auto [keys, values] = keys_values(0);
-    matmul(step.pool, work.input, {{queries, keys, values}});
+    multiply(step, {queries, keys, values});
     kv_products_ += step.tokens;
   } else {
-    matmul(step.pool, work.input, {{queries}});
+    multiply(step, {queries});
     std::size_t row = 0;
     for (const Chunk& chunk : step.chunks) {
       if (writes(chunk, layer)) {
         work.input.set(&work.h[row * static_cast<std::size_t>(config_.hidden)], static_cast<int>(chunk.tokens.size()),
                        config_.hidden, step.pool);
-        matmul(step.pool, work.input, keys_values(row));
+        const auto [keys, values] = keys_values(row);
+        multiply(step, {keys, values});
         kv_products_ += chunk.tokens.size();
       }
       row += chunk.tokens.size();
@@ -148,9 +149,10 @@ void Model::begin(Step& step) {
   work.positions.clear();
   for (const Chunk& chunk : step.chunks) {
     assert(chunk.kv != nullptr && !chunk.tokens.empty());
+    Pos pos = chunk.kv->length();
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
-      work.positions.push_back(chunk.kv->length() + static_cast<Pos>(&token - chunk.tokens.data()));
+      work.positions.push_back(pos++);
     }
   }
   step.tokens = work.positions.size();
@@ -197,7 +199,7 @@ std::span<const float> Model::head(Step& step) {
   const std::size_t size = wanted.size() * static_cast<std::size_t>(config_.vocab);
   if (work.logits.size() < size) work.logits.resize(size);
   work.input.set(work.h.data(), static_cast<int>(wanted.size()), config_.hidden, step.pool);
-  matmul(step.pool, work.input, {{{.w = &weights_.head, .y = work.logits.data(), .stride = config_.vocab}}});
+  multiply(step, {{.w = &weights_.head, .y = work.logits.data(), .stride = config_.vocab}});
   return std::span<const float>(work.logits).first(size);
 }
 
@@ -216,6 +218,10 @@ void Model::norm_heads(Step& step, std::vector<float>& x, int heads, const std::
       step.ops.rmsnorm(values, weight.data(), dim, config_.norm_eps, values);
     }
   });
+}
+
+void Model::multiply(Step& step, std::initializer_list<Product> products) {
+  matmul(step.pool, step.work.input, std::span(products.begin(), products.size()));
 }
 
 void Model::add(Step& step, std::vector<float>& x, const std::vector<float>& y) {

@@ -2,6 +2,7 @@
 // Model: a file's weights and the forward pass over them.
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -69,6 +70,7 @@ class Model {
   void attend_rows(Step& step, int layer);
   void feed_forward(Step& step, int layer);
   std::span<const float> head(Step& step);
+  static void multiply(Step& step, std::initializer_list<Product> products);  // of work.input
   void norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out);
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);
   void add(Step& step, std::vector<float>& x, const std::vector<float>& y);

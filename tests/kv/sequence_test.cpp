@@ -16,7 +16,7 @@ KvShape shape(int layers = 4, int heads = 2, int dim = 20, Pos window = 0) {
   s.kv_heads = heads;
   s.head_dim = dim;
   s.windows.assign(static_cast<std::size_t>(layers), 0);
-  if (window) s.windows[1] = s.windows[2] = window;
+  if (window) s.windows[2] = s.windows[3] = window;
   return s;
 }
 
@@ -56,7 +56,7 @@ TEST(Plan, EqualsAllocation) {
     for (const char* text : {"full", "f32", "k8v8", "k4v4", "map(0_0_2_2) + k8v4", "streaming(sinks=4,window=100)",
                              "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4"})
       for (const int prompt : {1, 33, 500}) {
-        const KvShape s = shape(window ? 4 : 4, 2, 64, window);
+        const KvShape s = shape(4, 2, 64, window);
         const auto sp = spec(text, s);
         const KvPlan plan = plan_kv(sp, s, prompt, 70, 128);
         BlockPool pool(s, 64 << 20);
@@ -89,7 +89,7 @@ TEST(Plan, RatiosAtFourThousandTokens) {
   };
   EXPECT_GE(total("full") / total("k8v8"), 1.8);
   EXPECT_GE(total("full") / total("k4v4"), 3.2);
-  EXPECT_GE(total("full") / total("streaming(sinks=4,window=1020) + k8v8"), 6.8);
+  EXPECT_GE(total("full") / total("streaming(sinks=4,window=1020) + k8v8"), 6.2);
 }
 
 TEST(Sequence, HoldsExactlyTheLayersThatWrite) {
