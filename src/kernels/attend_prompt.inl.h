@@ -106,8 +106,7 @@ static void unpack_code_values(const TileRun& values, float* out) {
 // ---- products -------------------------------------------------------------------------------------------------------
 
 constexpr int kProductRows = 6;
-constexpr int kProductPanels =
-    kRegisters >= 32 ? 4 : 1;  // 6 x 4 sums + 4 operands, or 6 x 1 in 8 double registers
+constexpr int kProductPanels = kRegisters >= 32 ? 4 : 1;  // 6 x 4 sums + 4 operands, or 6 x 1 in 8 double registers
 
 template <int R, int P>
 static inline void product_block(const FloatProduct& p, const float* a, const float* b, float* c) {
