@@ -35,17 +35,16 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::run(int tasks, Call call, void* fn) {
   call_ = call;
   fn_ = fn;
-  tasks_ = tasks;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  tickets_.store(static_cast<std::uint64_t>(tasks) << 32, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   take_tasks(0);
-  for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin)
+  for (int spin = 0; done_.load(std::memory_order_acquire) != tasks; ++spin)
     if (spin < kSpins) {
       relax();
     } else {
-      std::this_thread::yield();  // another process holds the core that a worker needs
+      std::this_thread::yield();  // another process holds the core of a worker that has a task
     }
 }
 
@@ -57,14 +56,17 @@ void ThreadPool::work(int thread) {
     if (stop_) return;
     seen = epoch_.load(std::memory_order_acquire);
     take_tasks(thread);
-    busy_.fetch_sub(1, std::memory_order_release);
   }
 }
 
 void ThreadPool::take_tasks(int thread) {
-  for (int task = next_.fetch_add(1, std::memory_order_relaxed); task < tasks_;
-       task = next_.fetch_add(1, std::memory_order_relaxed))
-    call_(fn_, task, thread);
+  const auto left = [](std::uint64_t ticket) { return (ticket & 0xffffffff) < ticket >> 32; };
+  while (left(tickets_.load(std::memory_order_relaxed))) {
+    const std::uint64_t ticket = tickets_.fetch_add(1, std::memory_order_acquire);
+    if (!left(ticket)) return;
+    call_(fn_, static_cast<int>(ticket & 0xffffffff), thread);
+    done_.fetch_add(1, std::memory_order_release);
+  }
 }
 
 }  // namespace lamina

@@ -42,12 +42,13 @@ class ThreadPool {
   void take_tasks(int thread);
 
   std::vector<std::thread> workers_;
-  Call call_ = nullptr;
+  Call call_ = nullptr;  // of the running loop
   void* fn_ = nullptr;
-  int tasks_ = 0;
+  // The running loop's number of tasks (high half) and its next task (low half), in one word: a worker that comes late
+  // sees from its ticket alone that nothing is left, so nobody has to wait until it has come.
+  alignas(64) std::atomic<std::uint64_t> tickets_{0};
+  alignas(64) std::atomic<int> done_{0};             // tasks of the running loop that have finished
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // a new value starts a loop
-  alignas(64) std::atomic<int> next_{0};             // next task to take
-  alignas(64) std::atomic<int> busy_{0};             // workers that have not yet left the loop
   std::atomic<bool> stop_{false};
 };
 
