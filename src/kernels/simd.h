@@ -11,7 +11,8 @@
 //             hsum(x) hmax(x)        one fixed order on every instruction set
 //             exp(x)                 relative error 2e-7; exp(-inf) = 0, 0 below -87.6, inf above 88.3, NaN stays
 //             abs(x)
-// I32:        zero_i32() splat_i32(v) load_i32(p) a + b  a - b  a * b  to_f32(x)
+// I32:        zero_i32() splat_i32(v) load_i32(p) a + b  a - b  a * b  a & b  to_f32(x)
+//             shift_right<bits>(x) (zeros enter)
 //             round_i32(x)           to nearest even, |x| < 2^22
 //             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
 //             pow2(x) = 2^x as F32, x in [-127, 128] (0 and inf at the ends)

@@ -76,6 +76,11 @@ static inline I32 load_i32(const std::int32_t* p) { return {_mm512_loadu_si512(p
 static inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 static inline I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 static inline I32 operator*(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+static inline I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
+template <int kBits>
+static inline I32 shift_right(I32 x) {
+  return {_mm512_srli_epi32(x.v, kBits)};
+}
 static inline F32 to_f32(I32 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 static inline I32 round_i32(F32 x) { return {_mm512_cvtps_epi32(x.v)}; }
 static inline I32 load_i8(const std::int8_t* p) {

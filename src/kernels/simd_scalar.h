@@ -112,6 +112,13 @@ static inline I32 operator-(const I32& a, const I32& b) {
 static inline I32 operator*(const I32& a, const I32& b) {
   return lanes<I32>([&](int i) { return a.v[i] * b.v[i]; });
 }
+static inline I32 operator&(const I32& a, const I32& b) {
+  return lanes<I32>([&](int i) { return a.v[i] & b.v[i]; });
+}
+template <int kBits>
+static inline I32 shift_right(const I32& x) {
+  return lanes<I32>([&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(x.v[i]) >> kBits); });
+}
 static inline F32 to_f32(const I32& x) {
   return lanes<F32>([&](int i) { return static_cast<float>(x.v[i]); });
 }
