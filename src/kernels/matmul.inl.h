@@ -45,25 +45,44 @@ struct Step {  // one column of a float format
   }
 };
 
+// The integer sums of one block: first the inputs' high bytes, times 128, then their low bytes.
+template <int P, int N>
+struct BlockSums {
+  I32 v[P][N];
+
+  inline void clear() {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) v[p][n] = zero_i32();
+  }
+  inline void shift() {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) v[p][n] = times_128(v[p][n]);
+  }
+};
+
 template <>
 struct Step<WeightFormat::kW8> {
   template <int P, int N>
   static inline void add(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
-    const std::int8_t* codes = x.codes + at.input * kBlockCols;
-    I32 acc[P][N];
+    BlockSums<P, N> acc;
+    acc.clear();
+    for (int part = 0; part < kInputBytes; ++part) {
+      const std::int8_t* codes = x.codes + (at.input * kInputBytes + part) * kBlockCols;
+      if (part > 0) acc.shift();
+      for (int word = 0; word < 8; ++word) {
+        Bytes w[P];
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
+        for (int p = 0; p < P; ++p) w[p] = load_bytes(at.weights[p] + 32 + 64 * word);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) acc[p][n] = splat_i32(x.offsets[at.input + n]);
-    for (int word = 0; word < 8; ++word) {
-      Bytes w[P];
+        for (int n = 0; n < N; ++n) {
+          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 4 * word);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) w[p] = load_bytes(at.weights[p] + 32 + 64 * word);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const Bytes value = splat4(codes + n * kBlockCols + 4 * word);
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) acc[p][n] = dot4(acc[p][n], w[p], value);
+          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4(acc.v[p][n], w[p], value);
+        }
       }
     }
 #pragma GCC unroll 8
@@ -71,7 +90,8 @@ struct Step<WeightFormat::kW8> {
       const F32 scale = load_half(at.weights[p]);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
-        sums.v[p][n] = fma(to_f32(acc[p][n]), scale * splat(x.scales[at.input + n]), sums.v[p][n]);
+        sums.v[p][n] = fma(to_f32(acc.v[p][n] + splat_i32(x.offsets[at.input + n])),
+                           scale * splat(x.scales[at.input + n]), sums.v[p][n]);
     }
   }
 };
@@ -80,27 +100,27 @@ template <>
 struct Step<WeightFormat::kW4> {
   template <int P, int N>
   static inline void add(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
-    const std::int8_t* codes = x.codes + at.input * kBlockCols;
-    I32 acc[P][N];
+    BlockSums<P, N> acc;
+    acc.clear();
+    for (int part = 0; part < kInputBytes; ++part) {
+      const std::int8_t* codes = x.codes + (at.input * kInputBytes + part) * kBlockCols;
+      if (part > 0) acc.shift();
+      for (int word = 0; word < 4; ++word) {
+        Bytes both[P];
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
+        for (int p = 0; p < P; ++p) both[p] = load_bytes(at.weights[p] + 64 + 64 * word);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) acc[p][n] = zero_i32();
-    for (int word = 0; word < 4; ++word) {
-      Bytes both[P];
+        for (int n = 0; n < N; ++n) {
+          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 4 * word);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) both[p] = load_bytes(at.weights[p] + 64 + 64 * word);
+          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4_small(acc.v[p][n], low_nibbles(both[p]), value);
+        }
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const Bytes value = splat4(codes + n * kBlockCols + 4 * word);
+        for (int n = 0; n < N; ++n) {
+          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 16 + 4 * word);
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) acc[p][n] = dot4_small(acc[p][n], low_nibbles(both[p]), value);
-      }
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const Bytes value = splat4(codes + n * kBlockCols + 16 + 4 * word);
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) acc[p][n] = dot4_small(acc[p][n], high_nibbles(both[p]), value);
+          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4_small(acc.v[p][n], high_nibbles(both[p]), value);
+        }
       }
     }
 #pragma GCC unroll 8
@@ -109,7 +129,7 @@ struct Step<WeightFormat::kW4> {
       const F32 min = load_half(at.weights[p] + 32);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
-        sums.v[p][n] = fma(to_f32(acc[p][n]), scale * splat(x.scales[at.input + n]), sums.v[p][n]);
+        sums.v[p][n] = fma(to_f32(acc.v[p][n]), scale * splat(x.scales[at.input + n]), sums.v[p][n]);
         sums.v[p][n] = fma(min, splat(x.sums[at.input + n]), sums.v[p][n]);
       }
     }
@@ -178,19 +198,23 @@ static void quantize(const float* x, std::ptrdiff_t x_stride, int rows, int bloc
   for (int block = 0; block < blocks; ++block)
     for (int row = 0; row < rows; ++row) {
       const float* p = x + row * x_stride + block * kBlockCols;
-      const F32 a = load(p);
-      const F32 b = load(p + 16);
-      const float largest = hmax(max(abs(a), abs(b)));
-      const F32 inverse = splat(largest > 1e-30F ? 127.0F / largest : 0.0F);
-      const I32 code_a = round_i32(a * inverse);
-      const I32 code_b = round_i32(b * inverse);
+      const F32 half[2] = {load(p), load(p + 16)};
+      const float largest = hmax(max(abs(half[0]), abs(half[1])));
+      const F32 inverse = splat(largest > 1e-30F ? kInputLimit / largest : 0.0F);
       const std::ptrdiff_t i = std::ptrdiff_t{block} * rows + row;
-      store_i8(out.codes + i * kBlockCols, code_a);
-      store_i8(out.codes + i * kBlockCols + 16, code_b);
-      const float sum = hsum(to_f32(code_a + code_b));  // of small integers: exact
-      out.scales[i] = largest / 127.0F;
-      out.sums[i] = out.scales[i] * sum;
-      out.offsets[i] = static_cast<std::int32_t>(sum) * -128;
+      std::int8_t* codes = out.codes + i * kInputBytes * kBlockCols;
+      I32 sum = zero_i32();
+      for (int h = 0; h < 2; ++h) {
+        const I32 code = round_i32(half[h] * inverse);
+        const I32 high = round_i32(to_f32(code) * splat(1.0F / 128));  // a tie leaves a low byte of -64 or 64
+        store_i8(codes + 16 * h, high);
+        store_i8(codes + kBlockCols + 16 * h, code - times_128(high));
+        sum = sum + code;
+      }
+      const float total = hsum(to_f32(sum));  // of integers below 2^20: exact
+      out.scales[i] = largest / kInputLimit;
+      out.sums[i] = out.scales[i] * total;
+      out.offsets[i] = static_cast<std::int32_t>(total) * -128;
     }
 }
 

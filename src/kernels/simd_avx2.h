@@ -157,6 +157,7 @@ static inline __m256i dot4_of_8(__m256i acc, __m256i u, __m256i s) {
   const __m256i top = _mm256_set1_epi8(-128);
   return dot4_small_of_8(dot4_small_of_8(acc, _mm256_andnot_si256(top, u), s), _mm256_and_si256(u, top), s);
 }
+static inline I32 times_128(I32 x) { return {_mm256_slli_epi32(x.a, 7), _mm256_slli_epi32(x.b, 7)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {dot4_of_8(acc.a, u.a, s.a), dot4_of_8(acc.b, u.b, s.b)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) {
   return {dot4_small_of_8(acc.a, u.a, s.a), dot4_small_of_8(acc.b, u.b, s.b)};

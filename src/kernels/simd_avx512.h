@@ -107,6 +107,7 @@ static inline Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_
 static inline Bytes high_nibbles(Bytes x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
 }
+static inline I32 times_128(I32 x) { return {_mm512_slli_epi32(x.v, 7)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) { return dot4(acc, u, s); }
 static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -32,7 +32,7 @@ std::size_t panel_cost(const Matrix& w, int tiles) {
 }
 
 Cut cut(const Matrix& w, const Activations& x, std::size_t task_cost) {
-  const std::size_t tile_bytes = static_cast<std::size_t>(kTileInputs) * static_cast<std::size_t>(x.cols());
+  const std::size_t tile_bytes = static_cast<std::size_t>(kTileInputs * kInputBytes) * static_cast<std::size_t>(x.cols());
   const int chunk_tiles = static_cast<int>(std::clamp<std::size_t>(kChunkBytes / tile_bytes, 1, 1 << 20));
   const int chunks = divide_up(x.tiles(), chunk_tiles);
   const std::size_t cost = panel_cost(w, divide_up(x.tiles(), chunks));
@@ -93,7 +93,7 @@ void Activations::set(const float* x, int rows, int cols, ThreadPool& pool) {
   if (cols % kBlockCols != 0) return;  // only float weights have such a shape
   const std::size_t blocks = static_cast<std::size_t>(rows) * static_cast<std::size_t>(blocks_);
   if (scales_.size() < blocks) {
-    codes_.resize(blocks * kBlockCols);
+    codes_.resize(blocks * kInputBytes * kBlockCols);
     scales_.resize(blocks);
     sums_.resize(blocks);
     offsets_.resize(blocks);
@@ -105,7 +105,7 @@ void Activations::quantize(int tile) {
   const int first = first_row(tile);
   const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
   kernels_->quantize(x_ + std::ptrdiff_t{first} * cols_, cols_, first_row(tile + 1) - first, blocks_,
-                     {codes_.data() + at * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
+                     {codes_.data() + at * kInputBytes * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
 }
 
 void Activations::make_float_tiles(ThreadPool& pool) {
@@ -127,7 +127,7 @@ InputTile Activations::tile(int tile) const {
   const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
   return {.rows = first_row(tile + 1) - first,
           .values = values_.data() + (has_float_tiles_ ? std::ptrdiff_t{first} * cols_ : 0),
-          .codes = codes_.data() + at * kBlockCols,
+          .codes = codes_.data() + at * kInputBytes * kBlockCols,
           .scales = scales_.data() + at,
           .sums = sums_.data() + at,
           .offsets = offsets_.data() + at};

@@ -34,7 +34,7 @@ class Matrix {
 };
 
 // The input rows of one or more products, as tiles of up to kTileInputs rows. For weights in an integer format the
-// input is int8 as well, with a scale for each 32 columns of a row; for the float formats it stays float32.
+// input is integers of 15 bits with a scale for each 32 columns of a row; for the float formats it stays float32.
 class Activations {
  public:
   Activations() : kernels_(&kernels(chosen_isa())) {}
@@ -64,7 +64,7 @@ class Activations {
   int blocks_ = 0;
   bool has_float_tiles_ = false;
   std::vector<float> values_;       // [tile][column][row of the tile]
-  std::vector<std::int8_t> codes_;  // [tile][block][row of the tile][32]
+  std::vector<std::int8_t> codes_;  // [tile][block][row of the tile][high, low][32]
   std::vector<float> scales_;       // [tile][block][row of the tile], as are the next two
   std::vector<float> sums_;
   std::vector<std::int32_t> offsets_;

@@ -243,14 +243,14 @@ INSTANTIATE_TEST_SUITE_P(AllIsasAndFormats, Products, testing::ValuesIn(product_
   return std::string(name(test.param.isa)) + "_" + std::string(name(test.param.type));
 });
 
-// What the int8 input stands for: absmax / 127 per 32 columns, nearest even.
+// What the integer input stands for: absmax / kInputLimit per 32 columns, nearest even.
 std::vector<double> quantized_input(const std::vector<float>& x) {
   std::vector<double> out(x.begin(), x.end());
   for (std::size_t i = 0; i < x.size(); i += kBlockCols) {
     float largest = 0;
     for (std::size_t c = i; c < i + kBlockCols; ++c) largest = std::max(largest, std::fabs(x[c]));
     for (std::size_t c = i; c < i + kBlockCols; ++c)
-      out[c] = largest > 0 ? std::nearbyint(x[c] * (127.0F / largest)) * double{largest / 127.0F} : 0;
+      out[c] = largest > 0 ? std::nearbyint(x[c] * (kInputLimit / largest)) * double{largest / kInputLimit} : 0;
   }
   return out;
 }
