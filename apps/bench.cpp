@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+// lamina bench: how fast prompts and generation are for KV specs, at several depths, as llama-bench measures them: on
+// pseudo-random tokens, after a warm-up, without tokenising and sampling, and without the fill up to the depth.
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <random>
+#include <regex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "bench_report.h"
+#include "common.h"
+
+namespace lamina {
+namespace {
+
+struct Test {
+  int prompt = 0, gen = 0;  // tokens; a prompt comes first
+};
+
+struct Arguments {
+  ModelArguments model;  // its file, its specs
+  std::vector<int> prompts = {512}, gens = {128}, depths = {0}, batches = {512}, threads = {0};
+  std::vector<Test> pairs;
+  int repetitions = 5;
+  std::string output = "md";
+
+  std::vector<Test> tests() const {
+    std::vector<Test> tests;
+    for (const int n : prompts)
+      if (n > 0) tests.push_back({.prompt = n});
+    for (const int n : gens)
+      if (n > 0) tests.push_back({.gen = n});
+    tests.insert(tests.end(), pairs.begin(), pairs.end());
+    return tests;
+  }
+};
+
+// Bytes that decoding one more token streams from the cache: every tile of every segment, once for each layer that
+// reads it, and the positions.
+std::size_t bytes_read(KvSequence& kv) {
+  std::size_t bytes = 0;
+  for (int layer = 0; layer < kv.shape().layers; ++layer) {
+    const auto heads = kv.segments(LayerId{layer});
+    for (const auto& segments : heads)
+      for (const Segment& s : segments) {
+        const std::size_t tiles = (s.last + kTileRows - 1) / kTileRows - s.first / kTileRows;
+        for (const Plane& plane : {s.k_codes, s.v_codes, s.k_scales, s.v_scales, s.k_gains, s.v_gains})
+          if (plane) bytes += tiles * plane.tile_bytes;
+      }
+    if (heads.empty()) continue;
+    for (const Segment& s : heads.front()) bytes += s.rows() * sizeof(Pos);
+  }
+  return bytes;
+}
+
+// All weights once, but for keys and values of layers that read another layer's.
+std::size_t bytes_read(const Weights& weights, const LayerMap& map) {
+  std::size_t bytes = weights.bytes();
+  for (std::size_t layer = 0; layer < weights.layers.size(); ++layer)
+    if (!map.routes[layer].writes) bytes -= weights.layers[layer].k.bytes() + weights.layers[layer].v.bytes();
+  return bytes;
+}
+
+// Address space for what is held at once: the text so far, the start of the tests and a running test, each with raw and
+// encoded rows of the whole length, as f32 at most, and a few blocks for every plane that has just begun.
+std::size_t capacity(const KvShape& shape, Pos length) {
+  const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
+  const std::size_t rows = static_cast<std::size_t>(length) + 4 * 4096;
+  return 3 * runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
+}
+
+std::vector<Token> random_tokens(int vocab, Pos length) {
+  std::mt19937 generator(42);
+  std::vector<Token> tokens(static_cast<std::size_t>(length));
+  for (Token& token : tokens) token = static_cast<Token>(generator() % static_cast<unsigned>(vocab));
+  return tokens;
+}
+
+class Bench {
+ public:
+  explicit Bench(const Arguments& args) : Bench(args, GgufFile::open(args.model.model)) {}
+  void run();
+
+ private:
+  using Spec = std::shared_ptr<const KvSpec>;
+
+  Bench(const Arguments& args, GgufFile file);
+  void run(const Spec& spec);
+  void measure(const KvSequence& start, const Test& test);
+  void play(KvSequence& kv, const Test& test);
+  void feed(KvSequence& kv, Pos length, Phase last);
+  void step(KvSequence& kv, int tokens, Phase phase);
+  void begin_progress(const std::string& label, std::size_t tokens);
+  BenchResult describe(const KvSequence& kv, const Test& test) const;
+  std::size_t test_count() const;
+
+  const Arguments& args_;
+  std::vector<Test> tests_;
+  std::vector<int> depths_;           // ascending
+  std::vector<Spec> specs_;           // checked before the weights are read
+  int batch_, threads_;               // of the running test
+  std::unique_ptr<ThreadPool> pool_;  // has threads_ threads
+  Model model_;
+  std::optional<BlockPool> blocks_;
+  std::vector<Token> text_;  // [position]
+  Workspace work_;
+  std::optional<BenchReport> report_;
+  std::optional<Progress> progress_;
+  std::size_t progress_tokens_ = 0, tests_done_ = 0;
+};
+
+Bench::Bench(const Arguments& args, GgufFile file)
+    : args_(args),
+      tests_(args.tests()),
+      depths_(args.depths),
+      specs_(all_specs(args.model, kv_shape(ModelConfig::from(file)))),
+      batch_(args.batches.front()),
+      threads_(thread_count(args.threads.front())),
+      pool_(std::make_unique<ThreadPool>(threads_)),
+      model_(std::move(file), *pool_) {
+  std::sort(depths_.begin(), depths_.end());
+  Pos longest = 0;
+  for (const Test& test : tests_) longest = std::max(longest, depths_.back() + test.prompt + test.gen);
+  if (longest > model_.config().context)
+    fmt::print(stderr,
+               "bench: tests reach {} tokens, the model was trained with {}: speeds and bytes hold, texts would not\n",
+               longest, model_.config().context);
+  blocks_.emplace(model_.shape(), capacity(model_.shape(), longest));
+  text_ = random_tokens(model_.config().vocab, longest);
+}
+
+void Bench::run() {
+  std::size_t width = 0;
+  for (const Spec& spec : specs_) width = std::max(width, spec->text().size());
+  const bool show_batch = args_.batches != std::vector<int>{512};
+  report_.emplace(BenchModel::of(model_.file()),
+                  BenchReport::Layout{.format = args_.output, .spec_width = width, .show_batch = show_batch});
+  for (const Spec& spec : specs_) run(spec);
+}
+
+// One text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
+void Bench::run(const Spec& spec) {
+  KvSequence text(spec, model_.shape(), *blocks_);
+  for (const int depth : depths_) {
+    begin_progress(fmt::format("fill to {} of {}", depth, spec->text()),
+                   static_cast<std::size_t>(depth - text.length()));
+    feed(text, depth, Phase::kPrompt);
+    KvSequence start = text.fork();
+    if (depth > 0) start.commit(Phase::kPromptEnd, 0);
+    for (const int batch : args_.batches)
+      for (const int threads : args_.threads) {
+        batch_ = batch;
+        if (thread_count(threads) != threads_) {
+          threads_ = thread_count(threads);
+          pool_ = std::make_unique<ThreadPool>(threads_);
+        }
+        for (const Test& test : tests_) measure(start, test);
+      }
+  }
+}
+
+void Bench::measure(const KvSequence& start, const Test& test) {
+  const Test warm_up{.prompt = std::min(test.prompt, batch_), .gen = std::min(test.gen, 1)};
+  BenchResult result = describe(start, test);
+  begin_progress(fmt::format("test {}/{}: {} of {}", tests_done_ + 1, test_count(), test_name(result), result.kv_spec),
+                 static_cast<std::size_t>(warm_up.prompt + warm_up.gen) +
+                     static_cast<std::size_t>(args_.repetitions) * static_cast<std::size_t>(test.prompt + test.gen));
+  {
+    KvSequence kv = start.fork();
+    play(kv, warm_up);
+  }
+  for (int i = 0; i < args_.repetitions; ++i) {
+    KvSequence kv = start.fork();
+    const Stopwatch watch;
+    play(kv, test);
+    result.seconds.push_back(watch.seconds());
+    result.kv_bytes = kv.bytes().total();
+    result.kv_bytes_read = bytes_read(kv);
+  }
+  result.all_bytes_read = result.kv_bytes_read + bytes_read(model_.weights(), start.spec().layers);
+  progress_.reset();
+  report_->add(result);
+  ++tests_done_;
+}
+
+BenchResult Bench::describe(const KvSequence& kv, const Test& test) const {
+  return {.kv_spec = kv.spec().text(),
+          .k = kv.spec().k,
+          .v = kv.spec().v,
+          .batch = batch_,
+          .threads = threads_,
+          .prompt = test.prompt,
+          .gen = test.gen,
+          .depth = kv.length(),
+          .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
+          .dense_bytes = dense_bytes(kv.shape(), kv.length() + test.prompt + test.gen)};
+}
+
+void Bench::play(KvSequence& kv, const Test& test) {
+  if (test.prompt > 0) feed(kv, kv.length() + test.prompt, Phase::kPromptEnd);
+  for (int i = 0; i < test.gen; ++i) step(kv, 1, Phase::kDecode);
+}
+
+void Bench::feed(KvSequence& kv, Pos length, Phase last) {
+  while (kv.length() < length) {
+    const int tokens = std::min({batch_, kv.step_limit(), length - kv.length()});
+    step(kv, tokens, kv.length() + tokens == length ? last : Phase::kPrompt);
+  }
+}
+
+void Bench::step(KvSequence& kv, int tokens, Phase phase) {
+  require(!interrupted(), "interrupted after {} of {} tests", tests_done_, test_count());
+  const Chunk chunk{
+      .kv = &kv,
+      .tokens = std::span(text_).subspan(static_cast<std::size_t>(kv.length()), static_cast<std::size_t>(tokens)),
+      .logits = phase == Phase::kPrompt ? Chunk::Logits::kNone : Chunk::Logits::kLast};
+  model_.forward({&chunk, 1}, work_, *pool_);
+  kv.commit(phase, tokens);
+  progress_tokens_ += static_cast<std::size_t>(tokens);
+  progress_->update(progress_tokens_);
+}
+
+void Bench::begin_progress(const std::string& label, std::size_t tokens) {
+  progress_.emplace(label, tokens);
+  progress_tokens_ = 0;
+}
+
+std::size_t Bench::test_count() const {
+  return specs_.size() * depths_.size() * args_.batches.size() * args_.threads.size() * tests_.size();
+}
+
+// "512,1024", "128-512" (every number), "128-512+128", "128-8192*2".
+std::vector<int> parse_list(const std::string& option, const std::string& text, int least) {
+  static const std::regex kItem(R"((\d{1,7})(?:-(\d{1,7})(?:([+*])(\d{1,7}))?)?)");
+  constexpr std::size_t kMostNumbers = 1000;
+  std::vector<int> list;
+  for (const std::string& item : CLI::detail::split(text, ',')) {
+    const auto bad = [&](const std::string& why) {
+      return CLI::ValidationError(option, fmt::format("\"{}\" {}", item, why));
+    };
+    std::smatch part;
+    if (!std::regex_match(item, part, kItem))
+      throw bad("is not a number of up to 7 digits, FIRST-LAST, FIRST-LAST+STEP or FIRST-LAST*FACTOR");
+    const int first = std::stoi(part[1]), last = part[2].matched ? std::stoi(part[2]) : first;
+    const int step = part[4].matched ? std::stoi(part[4]) : 1;
+    const bool multiplies = part[3] == "*";
+    if (first < least) throw bad(fmt::format("is out of range, expected numbers from {} on", least));
+    if (first > last) throw bad("is empty");
+    if (multiplies ? step < 2 || first == 0 : step < 1) throw bad("does not advance");
+    for (std::int64_t n = first; n <= last; n = multiplies ? n * step : n + step) {
+      if (list.size() == kMostNumbers) throw bad(fmt::format("is too long: more than {} numbers", kMostNumbers));
+      list.push_back(static_cast<int>(n));
+    }
+  }
+  if (list.empty()) throw CLI::ValidationError(option, "the list is empty");
+  return list;
+}
+
+void add_list(CLI::App& app, const std::string& names, std::vector<int>& list, int least, const std::string& text) {
+  const std::string option = names.substr(0, names.find(','));
+  app.add_option_function<std::string>(
+      names, [option, &list, least](const std::string& value) { list = parse_list(option, value, least); }, text);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& program) {
+  auto args = std::make_shared<Arguments>();
+  CLI::App* app =
+      program.add_subcommand("bench", "measure prompt and generation speed; numbers may be lists a,b and ranges");
+  app->footer("Ranges: FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR. 0 leaves a kind of test out.");
+  app->add_option("-m,--model", args->model.model, "model file (GGUF)")->required();
+  add_kv_options(*app, args->model);
+  add_list(*app, "-p,--n-prompt", args->prompts, 0, "tokens of a prompt (512)");
+  add_list(*app, "-n,--n-gen", args->gens, 0, "tokens to generate (128)");
+  add_list(*app, "-d,--n-depth", args->depths, 0, "tokens that the cache holds before (0)");
+  add_list(*app, "-b,--batch-size", args->batches, 1, "most prompt tokens in one step (512)");
+  add_list(*app, "-t,--threads", args->threads, 0, "threads; 0: one for each processor (0)");
+  app->add_option_function<std::string>(
+      "--prompt-gen",
+      [args](const std::string& text) {
+        const std::vector<int> pair = parse_list("-pg", text, 1);
+        if (pair.size() != 2) throw CLI::ValidationError("-pg", "\"" + text + "\" is not PROMPT,GEN");
+        args->pairs = {{.prompt = pair[0], .gen = pair[1]}};
+      },
+      "-pg PROMPT,GEN: a prompt and a generation timed as one");
+  app->add_option("-r,--repetitions", args->repetitions, "runs of each test, after a warm-up (5)")
+      ->check(CLI::Range(1, 1000));
+  app->add_option("-o,--output", args->output, "md, json, jsonl or csv (md)")
+      ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}));
+  app->callback([args] {
+    if (args->tests().empty()) throw CLI::ValidationError("-p, -n", "no test is left");
+    Bench(*args).run();
+  });
+}
+
+}  // namespace lamina
