@@ -2,6 +2,7 @@
 // The judge of attention: softmax over decoded rows in double precision, one query head at a time, written to be
 // obviously right. Also gives the eager attention mass, the weight of every row.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -57,40 +58,51 @@ inline bool visible(const AttentionShape& shape, Pos row, Pos query) {
   return shape.window == 0 || row > query - shape.window;
 }
 
+// The rows that one KV head sees, decoded.
+struct Row {
+  Pos pos, shift;
+  double k_gain, v_gain;
+  std::vector<double> key, value;
+};
+inline std::vector<Row> decoded(const BlockMemory& memory, int head_dim, std::span<const Segment> segments) {
+  std::vector<Row> rows;
+  for (const Segment& s : segments)
+    for (std::uint32_t r = s.first; r < s.last; ++r)
+      rows.push_back({s.pos[r - s.first], s.shift, gain(memory, s.k_gains, r), gain(memory, s.v_gains, r),
+                      row_of(memory, RowKind::kKey, s, head_dim, r), row_of(memory, RowKind::kValue, s, head_dim, r)});
+  return rows;
+}
+
 // q: one head of one token, not rotated.
+inline Result attend(const AttentionShape& shape, const RopeConfig& rope, std::span<const float> q, Pos pos,
+                     std::span<const Row> rows) {
+  Result result{std::vector<double>(q.size(), 0.0)};
+  std::vector<double> scores(rows.size(), -std::numeric_limits<double>::infinity());
+  std::vector<double> turned;
+  double max = -std::numeric_limits<double>::infinity();
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (r == 0 || rows[r].shift != rows[r - 1].shift) turned = rotated(rope, {q.begin(), q.end()}, pos - rows[r].shift);
+    if (!visible(shape, rows[r].pos, pos)) continue;
+    scores[r] = 0;
+    for (std::size_t c = 0; c < turned.size(); ++c) scores[r] += turned[c] * rows[r].key[c];
+    scores[r] *= shape.scale * rows[r].k_gain;
+    max = std::max(max, scores[r]);
+  }
+  result.mass.assign(rows.size(), 0.0);
+  if (std::isinf(max)) return result;
+  double sum = 0;
+  for (const double score : scores) sum += std::exp(score - max);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    result.mass[r] = std::exp(scores[r] - max) / sum;
+    for (std::size_t c = 0; c < q.size(); ++c) result.out[c] += result.mass[r] * rows[r].v_gain * rows[r].value[c];
+  }
+  result.lse = max + std::log(sum);
+  return result;
+}
+
 inline Result attend(const BlockMemory& memory, const AttentionShape& shape, const RopeConfig& rope,
                      std::span<const float> q, Pos pos, std::span<const Segment> segments) {
-  struct Row {
-    double score, gain;
-    std::vector<double> value;
-    std::size_t index;
-  };
-  std::vector<Row> rows;
-  Result result{std::vector<double>(q.size(), 0.0)};
-  double max = -std::numeric_limits<double>::infinity();
-  for (const Segment& s : segments) {
-    const std::vector<double> turned = rotated(rope, {q.begin(), q.end()}, pos - s.shift);
-    for (std::uint32_t r = s.first; r < s.last; ++r) {
-      result.mass.push_back(0);
-      if (!visible(shape, s.pos[r - s.first], pos)) continue;
-      const std::vector<double> key = row_of(memory, RowKind::kKey, s, shape.head_dim, r);
-      double score = 0;
-      for (std::size_t c = 0; c < key.size(); ++c) score += turned[c] * key[c];
-      score *= shape.scale * gain(memory, s.k_gains, r);
-      max = std::max(max, score);
-      rows.push_back({score, gain(memory, s.v_gains, r), row_of(memory, RowKind::kValue, s, shape.head_dim, r),
-                      result.mass.size() - 1});
-    }
-  }
-  double sum = 0;
-  for (const Row& row : rows) sum += std::exp(row.score - max);
-  for (const Row& row : rows) {
-    const double weight = std::exp(row.score - max) / sum;
-    result.mass[row.index] = weight;
-    for (std::size_t c = 0; c < q.size(); ++c) result.out[c] += weight * row.gain * row.value[c];
-  }
-  if (!rows.empty()) result.lse = max + std::log(sum);
-  return result;
+  return attend(shape, rope, q, pos, decoded(memory, shape.head_dim, segments));
 }
 
 }  // namespace lamina::reference

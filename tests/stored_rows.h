@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs of encoded rows for tests and benchmarks, without the KV store: blocks in scrambled order, every unused byte
-// 0xff (NaN in all float formats).
+// Runs of encoded rows for tests and benchmarks, without the KV store: every unused byte is 0xff (NaN in all float
+// formats).
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -17,6 +17,8 @@
 
 namespace lamina {
 
+inline std::size_t area(int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); }
+
 inline std::vector<float> random_floats(std::mt19937& random, std::size_t n) {
   std::normal_distribution<float> normal;
   std::vector<float> x(n);
@@ -24,15 +26,17 @@ inline std::vector<float> random_floats(std::mt19937& random, std::size_t n) {
   return x;
 }
 
+enum class BlockOrder { kScrambled, kAscending };
+
 class BlockArena {
  public:
-  BlockArena(std::size_t block_bytes, int blocks)
+  BlockArena(std::size_t block_bytes, int blocks, BlockOrder order = BlockOrder::kScrambled)
       : bytes_(new (std::align_val_t{64}) std::byte[block_bytes * static_cast<std::size_t>(blocks)]),
         memory_{bytes_.get(), block_bytes} {
     std::memset(bytes_.get(), 0xff, block_bytes * static_cast<std::size_t>(blocks));
     free_.resize(static_cast<std::size_t>(blocks));
-    std::iota(free_.begin(), free_.end(), BlockId{0});
-    std::shuffle(free_.begin(), free_.end(), std::mt19937(1));
+    std::iota(free_.rbegin(), free_.rend(), BlockId{0});
+    if (order == BlockOrder::kScrambled) std::shuffle(free_.begin(), free_.end(), std::mt19937(1));
   }
   const BlockMemory& memory() const { return memory_; }
 

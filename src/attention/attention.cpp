@@ -13,11 +13,13 @@ namespace {
 
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
-// Fixed, so that the order of summation depends on a sequence's own rows only.
-constexpr std::uint32_t kPartitionRows = 512;  // decode: rows read by one task
+// Rows are summed in partitions, cut at multiples of this in the row coordinates of their run, whatever the query, the
+// path and the chunk that a query came in: partial results are the same to the bit wherever rows are float, and so is
+// their merge.
+constexpr std::uint32_t kPartitionRows = 512;
 constexpr int kDecodeQueryRows = 24;           // tokens x heads of a group up to which the decode path is faster
 constexpr int kPromptQueryRows = 96;           // prompt: query rows of one task
-constexpr std::uint32_t kBlockRows = 128;      // prompt: rows that are converted and multiplied at a time
+constexpr std::uint32_t kBlockRows = 128;      // prompt: rows that are converted to float32 at a time
 
 struct Range {
   std::uint32_t first = 0, last = 0;  // rows, in the row coordinates of a segment
@@ -44,9 +46,10 @@ struct Merge {
 };
 
 struct ThreadBuffers {
-  std::vector<float> q, out, max, sum;     // [query rows]...
+  std::vector<float> q;                    // [query rows][dim]
+  std::vector<float> partials;             // [partition]: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> scores;               // [query rows][rows]
-  std::vector<float> keys, values;         // a block of rows as float32
+  std::vector<float> block;                // a block of keys or values as float32
   std::vector<Range> visible;              // [tokens]
   std::vector<const std::byte*> pointers;  // [plane][tiles]
 };
@@ -139,6 +142,10 @@ void mask(float* scores, const Tiles& tiles, Range visible) {
   std::fill(scores + last, scores + tiles.padded_rows(), kNoScore);
 }
 
+std::uint32_t partition_end(std::uint32_t first, Range rows) {
+  return std::min(rows.last, (first / kPartitionRows + 1) * kPartitionRows);
+}
+
 Range intersection(Range a, Range b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
 
 // What every task of one call reads.
@@ -163,8 +170,12 @@ class Attention {
  private:
   void plan_partitions(int query, int kv_head);
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
-  void fold_block(const Segment& segment, Range rows, int first_token, int tokens, ThreadBuffers& thread) const;
-  void finish(const Query& query, int token, int head, const float* out, float max, float sum) const;
+  void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial, ThreadBuffers& thread) const;
+  void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
+                    ThreadBuffers& thread) const;
+  void mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out, ThreadBuffers& thread) const;
+  void merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
+                 int head) const;
 
   const BlockMemory& memory_;
   const AttentionShape& shape_;
@@ -205,7 +216,7 @@ void Attention::plan_partitions(int query, int kv_head) {
   for (const Segment& segment : queries_[query].segments[kv_head]) {
     const Range rows{visible_rows(segment, shape_, pos.front()).first, visible_rows(segment, shape_, pos.back()).last};
     for (std::uint32_t first = rows.first; first < rows.last;) {
-      const std::uint32_t end = std::min(rows.last, first / kTileRows * kTileRows + kPartitionRows);
+      const std::uint32_t end = partition_end(first, rows);
       buffers_.partitions.push_back({query, kv_head, &segment, {first, end}, partial_floats_});
       partial_floats_ += floats;
       first = end;
@@ -258,24 +269,28 @@ void Attention::run_partition(const Partition& partition, ThreadBuffers& thread)
 void Attention::run_merge(const Merge& merge) const {
   const Query& query = queries_[merge.query];
   const int rows = static_cast<int>(query.pos.size()) * group_;
-  std::array<float, kMaxHeadDim> out;
-  for (int i = 0; i < rows; ++i) {
-    float max = kNoScore, sum = 0;
-    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
-      max = std::max(max, buffers_.partials[buffers_.partitions[p].partial + static_cast<std::size_t>(i)]);
-    out.fill(0);
-    for (std::size_t p = merge.first_partition; p < merge.last_partition && max != kNoScore; ++p) {
-      const float* partial = buffers_.partials.data() + buffers_.partitions[p].partial;
-      const float weight = std::exp(partial[i] - max);
-      const float* part = partial + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
-      sum += weight * partial[rows + i];
-      for (int c = 0; c < dim_; ++c) out[c] += weight * part[c];
-    }
-    finish(query, i / group_, merge.kv_head * group_ + i % group_, out.data(), max, sum);
-  }
+  const std::size_t count = merge.last_partition - merge.first_partition;
+  const std::size_t first = count > 0 ? buffers_.partitions[merge.first_partition].partial : 0;
+  const float* partials = buffers_.partials.data() + first;
+  for (int i = 0; i < rows; ++i)
+    merge_row(partials, count, rows, i, query, i / group_, merge.kv_head * group_ + i % group_);
 }
 
-void Attention::finish(const Query& query, int token, int head, const float* out, float max, float sum) const {
+// Query row i of `rows`: the fold of its `count` partial results, in order.
+void Attention::merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
+                          int head) const {
+  const std::size_t floats = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_));
+  std::array<float, kMaxHeadDim> out;
+  float max = kNoScore, sum = 0;
+  for (std::size_t p = 0; p < count; ++p) max = std::max(max, partials[p * floats + static_cast<std::size_t>(i)]);
+  std::fill_n(out.begin(), dim_, 0.0F);
+  for (std::size_t p = 0; p < count && max != kNoScore; ++p) {
+    const float* partial = partials + p * floats;
+    const float weight = std::exp(partial[i] - max);
+    const float* part = partial + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
+    sum += weight * partial[rows + i];
+    for (int c = 0; c < dim_; ++c) out[c] += weight * part[c];
+  }
   const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
   const float factor = sum > 0 ? 1 / sum : 0;
   for (int c = 0; c < shape_.head_dim; ++c) query.out[at * shape_.head_dim + c] = out[c] * factor;
@@ -287,11 +302,9 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
   const int rows = tile.tokens * group_;
   const std::size_t floats = static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_);
   grow(thread.q, floats);
-  thread.out.assign(floats, 0.0F);
-  thread.max.assign(static_cast<std::size_t>(rows), kNoScore);
-  thread.sum.assign(static_cast<std::size_t>(rows), 0.0F);
   grow(thread.visible, static_cast<std::size_t>(tile.tokens));
   const Segment* rotated = nullptr;  // whose shift the queries carry
+  std::size_t partitions = 0;
   for (const Segment& segment : query.segments[tile.kv_head]) {
     for (int t = 0; t < tile.tokens; ++t)
       thread.visible[t] = visible_rows(segment, shape_, query.pos[tile.first_token + t]);
@@ -300,68 +313,104 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
     if (!rotated || rotated->shift != segment.shift)
       gather_queries(query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread.q.data());
     rotated = &segment;
-    for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last;) {
-      const std::uint32_t end = std::min(rows_of_all.last, first / kTileRows * kTileRows + kBlockRows);
-      // tokens before the first have not reached these rows, those from the last on no longer see them
-      int first_token = 0, last_token = tile.tokens;
-      while (first_token < last_token && thread.visible[first_token].last <= first) ++first_token;
-      while (last_token > first_token && thread.visible[last_token - 1].first >= end) --last_token;
-      if (first_token < last_token) fold_block(segment, {first, end}, first_token, last_token - first_token, thread);
+    for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last; ++partitions) {
+      const std::uint32_t end = partition_end(first, rows_of_all);
+      thread.partials.resize(std::max(thread.partials.size(), (partitions + 1) * (floats + 2 * rows)));
+      run_prompt_partition(segment, {first, end}, tile.tokens, thread.partials.data() + partitions * (floats + 2 * rows),
+                           thread);
       first = end;
     }
   }
   for (int i = 0; i < rows; ++i)
-    finish(query, tile.first_token + i / group_, tile.kv_head * group_ + i % group_,
-           thread.out.data() + static_cast<std::ptrdiff_t>(i) * dim_, thread.max[i], thread.sum[i]);
+    merge_row(thread.partials.data(), partitions, rows, i, query, tile.first_token + i / group_,
+              tile.kv_head * group_ + i % group_);
 }
 
-// Folds a block of rows into the tile's tokens [first_token, first_token + tokens).
-void Attention::fold_block(const Segment& segment, Range rows, int first_token, int tokens,
-                           ThreadBuffers& thread) const {
+// The tile's tokens and one partition of rows: the arithmetic of run_partition() as products of float32 matrices.
+void Attention::run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
+                                     ThreadBuffers& thread) const {
+  const int all = tokens * group_;
+  std::fill(partial, partial + all, kNoScore);
+  std::fill(partial + all, partial + static_cast<std::ptrdiff_t>(all) * (2 + dim_), 0.0F);
+  // tokens before the first have not reached these rows, those from the last on no longer see them
+  int first_token = 0, last_token = tokens;
+  while (first_token < last_token && thread.visible[first_token].last <= rows.first) ++first_token;
+  while (last_token > first_token && thread.visible[last_token - 1].first >= rows.last) --last_token;
+  const int skipped = first_token * group_, query_rows = (last_token - first_token) * group_;
+  if (query_rows == 0) return;
   const Tiles tiles = tiles_of(memory_, segment, rows, dim_, thread);
-  const int n = tiles.padded_rows(), skipped = first_token * group_, query_rows = tokens * group_;
-  const auto stride = static_cast<std::size_t>(n), dim = static_cast<std::size_t>(dim_);
+  const auto stride = static_cast<std::size_t>(tiles.padded_rows()), dim = static_cast<std::size_t>(dim_);
   grow(thread.scores, static_cast<std::size_t>(query_rows) * stride);
-  grow(thread.keys, stride * dim);
-  grow(thread.values, stride * dim);
   float* scores = thread.scores.data();
-  float* out = thread.out.data() + static_cast<std::size_t>(skipped) * dim;
+  float* out = partial + 2 * all + static_cast<std::ptrdiff_t>(skipped) * dim_;
 
-  kernels_.unpack_keys[static_cast<int>(segment.k_format)](tiles.keys, thread.keys.data());
-  kernels_.product({.a = thread.q.data() + static_cast<std::size_t>(skipped) * dim,
-                    .b = thread.keys.data(),
-                    .c = scores,
-                    .rows = query_rows,
-                    .panels = n / kTileRows,
-                    .depth = dim_,
-                    .a_stride = dim,
-                    .panel_stride = dim * kTileRows,
-                    .depth_stride = kTileRows,
-                    .c_stride = stride});
+  score_blocks(segment, tiles, thread.q.data() + static_cast<std::size_t>(skipped) * dim, query_rows, thread);
   for (int i = 0; i < query_rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles, intersection(rows, thread.visible[first_token + i / group_]));
   }
-  kernels_.fold({scores, stride, query_rows, n, thread.max.data() + skipped, thread.sum.data() + skipped, out, dim_});
+  kernels_.fold(
+      {scores, stride, query_rows, tiles.padded_rows(), partial + skipped, partial + all + skipped, out, dim_});
   if (tiles.v_gains)
     for (int i = 0; i < query_rows; ++i) {
       kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);
-      // gains of rows outside the block's are unspecified
+      // gains of rows outside the partition's are unspecified
       std::fill(scores + i * stride, scores + i * stride + tiles.values.first, 0.0F);
       std::fill(scores + i * stride + tiles.values.last, scores + (i + 1) * stride, 0.0F);
     }
-  kernels_.unpack_values[static_cast<int>(segment.v_format)](tiles.values, thread.values.data());
-  kernels_.product({.a = scores,
-                    .b = thread.values.data(),
-                    .c = out,
-                    .rows = query_rows,
-                    .panels = dim_ / kTileRows,
-                    .depth = n,
-                    .a_stride = stride,
-                    .panel_stride = kTileRows,
-                    .depth_stride = dim,
-                    .c_stride = dim,
-                    .accumulate = true});
+  mix_blocks(segment, tiles, query_rows, out, thread);
+}
+
+// Tiles [tile, tile + count) of a run.
+TileRun part_of(const TileRun& run, int tile, int count) {
+  TileRun part = run;
+  part.codes += tile;
+  if (part.scales) part.scales += tile;
+  part.first = std::max(0, run.first - tile * kTileRows);
+  part.last = std::min(count * kTileRows, run.last - tile * kTileRows);
+  return part;
+}
+
+void Attention::score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
+                             ThreadBuffers& thread) const {
+  constexpr int kBlockTiles = kBlockRows / kTileRows;
+  const auto dim = static_cast<std::size_t>(dim_), stride = static_cast<std::size_t>(tiles.padded_rows());
+  grow(thread.block, kBlockRows * dim);
+  for (int tile = 0; tile < tiles.keys.tiles(); tile += kBlockTiles) {
+    const int count = std::min(kBlockTiles, tiles.keys.tiles() - tile);
+    kernels_.unpack_keys[static_cast<int>(segment.k_format)](part_of(tiles.keys, tile, count), thread.block.data());
+    kernels_.product({.a = q,
+                      .b = thread.block.data(),
+                      .c = thread.scores.data() + tile * kTileRows,
+                      .rows = query_rows,
+                      .panels = count,
+                      .depth = dim_,
+                      .a_stride = dim,
+                      .panel_stride = dim * kTileRows,
+                      .depth_stride = kTileRows,
+                      .c_stride = stride});
+  }
+}
+
+void Attention::mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out,
+                           ThreadBuffers& thread) const {
+  constexpr int kBlockTiles = kBlockRows / kTileRows;
+  const auto dim = static_cast<std::size_t>(dim_), stride = static_cast<std::size_t>(tiles.padded_rows());
+  for (int tile = 0; tile < tiles.values.tiles(); tile += kBlockTiles) {
+    const int count = std::min(kBlockTiles, tiles.values.tiles() - tile);
+    kernels_.unpack_values[static_cast<int>(segment.v_format)](part_of(tiles.values, tile, count), thread.block.data());
+    kernels_.product({.a = thread.scores.data() + tile * kTileRows,
+                      .b = thread.block.data(),
+                      .c = out,
+                      .rows = query_rows,
+                      .panels = dim_ / kTileRows,
+                      .depth = count * kTileRows,
+                      .a_stride = stride,
+                      .panel_stride = kTileRows,
+                      .depth_stride = dim,
+                      .c_stride = dim,
+                      .accumulate = true});
+  }
 }
 
 }  // namespace

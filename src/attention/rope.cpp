@@ -20,6 +20,7 @@ std::vector<double> yarn_kept(const RopeConfig& config) {
   const double low = std::max(0.0, std::floor(pair_of_turns(config, config.beta_fast)));
   const double high = std::min(config.dims - 1.0, std::ceil(pair_of_turns(config, config.beta_slow)));
   std::vector<double> kept;
+  kept.reserve(static_cast<std::size_t>(config.dims / 2));
   for (int i = 0; i < config.dims / 2; ++i) {
     const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
     kept.push_back((1 - ramp) * config.extrapolation);
@@ -30,6 +31,7 @@ std::vector<double> yarn_kept(const RopeConfig& config) {
 std::vector<double> frequencies(const RopeConfig& config) {
   const int pairs = config.dims / 2;
   std::vector<double> frequency;
+  frequency.reserve(static_cast<std::size_t>(pairs));
   for (int i = 0; i < pairs; ++i) frequency.push_back(std::pow(config.base, -2.0 * i / config.dims));
   if (!config.frequency_factors.empty())
     for (int i = 0; i < pairs; ++i) frequency[i] /= config.frequency_factors[i];

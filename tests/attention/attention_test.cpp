@@ -50,6 +50,7 @@ class Sequence {
       for (const RunRows& run : c.runs) {
         const auto n = static_cast<std::size_t>(run.rows);
         std::vector<Pos> positions;
+        positions.reserve(n);
         for (int i = 0; i < run.rows; ++i) positions.push_back(pos += c.gap);
         RunOptions options{c.k, c.v, c.head_dim, run.first, run.shift, {}, {}};
         if (run.gains) options.k_gains = gains(random, n), options.v_gains = gains(random, n);
@@ -60,10 +61,10 @@ class Sequence {
       segments_.push_back(std::move(segments));
     }
     for (int t = 0; t < tokens_; ++t) pos_.push_back(std::max(0, end - tokens_ - c.behind) + t + 1);
-    q_ = random_floats(random, static_cast<std::size_t>(tokens_ * heads_) * d);
+    q_ = random_floats(random, area(tokens_, heads_) * d);
     for (const auto& s : segments_) spans_.emplace_back(s);
     out_.assign(q_.size(), -1.0F);
-    lse_.assign(static_cast<std::size_t>(tokens_ * heads_), -1.0F);
+    lse_.assign(area(tokens_, heads_), -1.0F);
   }
   Query query() { return {q_.data(), pos_, spans_, out_.data(), lse_.data()}; }
   const std::vector<float>& out() const { return out_; }
@@ -73,10 +74,13 @@ class Sequence {
   // The largest difference of output and log-sum-exp from the reference; infinite where only one is finite.
   double worst(const BlockMemory& memory, const AttentionShape& shape, const RopeConfig& rope) const {
     double worst = 0;
+    std::vector<std::vector<reference::Row>> rows;  // [kv_head]
+    rows.reserve(spans_.size());
+    for (const auto& segments : spans_) rows.push_back(reference::decoded(memory, d_, segments));
     for (int i = 0; i < tokens_ * heads_; ++i) {
       const std::span<const float> q{q_.data() + static_cast<std::ptrdiff_t>(i) * d_, static_cast<std::size_t>(d_)};
-      const auto want = reference::attend(memory, shape, rope, q, pos_[i / heads_],
-                                          spans_[i % heads_ / (shape.heads / shape.kv_heads)]);
+      const auto want =
+          reference::attend(shape, rope, q, pos_[i / heads_], rows[i % heads_ / (shape.heads / shape.kv_heads)]);
       for (int c = 0; c < d_; ++c) {
         const double error = std::fabs(out_[i * d_ + c] - want.out[c]);
         worst = std::isnan(error) ? INFINITY : std::max(worst, error);

@@ -45,7 +45,7 @@ struct Rows {
     }
   }
   TileRun run() const { return {codes.data(), scales.data(), first, last, padded_dim(d)}; }
-  double at(int row, int c) const { return decoded[static_cast<std::size_t>((row - first) * d + c)]; }
+  double at(int row, int c) const { return decoded[area(row - first, d) + static_cast<std::size_t>(c)]; }
   int padded() const { return static_cast<int>(codes.size()) * kTileRows; }
 
   BlockArena arena;
@@ -62,7 +62,7 @@ constexpr Size kSizes[] = {{8, 1, 0, 1},   {16, 2, 3, 12},  {20, 3, 0, 16},  {64
 
 std::vector<float> padded_queries(const Size& size, std::uint32_t seed) {
   std::mt19937 random(seed);
-  std::vector<float> q(static_cast<std::size_t>(size.queries * padded_dim(size.head_dim)), 0.0F);
+  std::vector<float> q(area(size.queries, padded_dim(size.head_dim)), 0.0F);
   for (int i = 0; i < size.queries; ++i) {
     const std::vector<float> x = random_floats(random, static_cast<std::size_t>(size.head_dim));
     std::copy(x.begin(), x.end(), q.begin() + i * padded_dim(size.head_dim));
@@ -77,8 +77,8 @@ TEST(Attend, ScoresOfEveryFormat) {
       for (const Size& size : kSizes) {
         const Rows rows(RowKind::kKey, format, size.head_dim, size.first, size.rows, 7);
         const std::vector<float> q = padded_queries(size, 8);
-        const auto stride = static_cast<std::size_t>(rows.padded() + 16);
-        std::vector<float> scores(static_cast<std::size_t>(size.queries) * stride, 0.5F);
+        const std::size_t stride = static_cast<std::size_t>(rows.padded()) + 16;
+        std::vector<float> scores(stride * static_cast<std::size_t>(size.queries), 0.5F);
         attend_kernels(isa).score[static_cast<int>(format)](rows.run(), q.data(), size.queries, scores.data(), stride);
         for (int i = 0; i < size.queries; ++i) {
           for (int r = rows.first; r < rows.last; ++r) {
@@ -103,7 +103,7 @@ TEST(Attend, MixturesOfEveryFormat) {
         std::vector<float> w = random_floats(random, static_cast<std::size_t>(size.queries) * stride);
         for (float& x : w) x = x < -1 ? 0 : std::fabs(x);
         const int dim = padded_dim(size.head_dim);
-        std::vector<float> out(static_cast<std::size_t>(size.queries * dim), 0.25F);
+        std::vector<float> out(area(size.queries, dim), 0.25F);
         attend_kernels(isa).mix[static_cast<int>(format)](rows.run(), w.data(), stride, size.queries, out.data());
         for (int i = 0; i < size.queries; ++i)
           for (int c = 0; c < size.head_dim; ++c) {
@@ -136,17 +136,17 @@ TEST(Attend, UnpackedTilesAreTheDecodedRows) {
         const Rows k(RowKind::kKey, format, size.head_dim, size.first, size.rows, 12);
         const Rows v(RowKind::kValue, format, size.head_dim, size.first, size.rows, 13);
         const int dim = padded_dim(size.head_dim);
-        std::vector<float> keys(static_cast<std::size_t>(k.padded() * dim)), values(keys.size());
+        std::vector<float> keys(area(k.padded(), dim)), values(keys.size());
         attend_kernels(isa).unpack_keys[static_cast<int>(format)](k.run(), keys.data());
         attend_kernels(isa).unpack_values[static_cast<int>(format)](v.run(), values.data());
         for (int r = 0; r < k.padded(); ++r)
           for (int c = 0; c < dim; ++c) {
             const bool row = r >= size.first && r < size.first + size.rows, channel = c < size.head_dim;
-            const float key = keys[static_cast<std::size_t>((r / 16 * dim + c) * 16 + r % 16)];
+            const float key = keys[area(r / 16 * dim + c, 16) + static_cast<std::size_t>(r % 16)];
             if (row) {
               ASSERT_EQ(key, channel ? static_cast<float>(k.at(r, c)) : 0.0F);
             }
-            ASSERT_EQ(values[static_cast<std::size_t>(r * dim + c)],
+            ASSERT_EQ(values[area(r, dim) + static_cast<std::size_t>(c)],
                       row && channel ? static_cast<float>(v.at(r, c)) : 0.0F);
           }
       }
@@ -159,9 +159,9 @@ TEST(Attend, ProductsOfOddShapes) {
       for (const int panels : {1, 3, 4, 9})
         for (const bool accumulate : {false, true}) {
           const int depth = 37, n = panels * 16;
-          const std::vector<float> a = random_floats(random, static_cast<std::size_t>(rows * 40));
-          const std::vector<float> b = random_floats(random, static_cast<std::size_t>(depth * n));
-          std::vector<float> c = random_floats(random, static_cast<std::size_t>(rows * n));
+          const std::vector<float> a = random_floats(random, area(rows, 40));
+          const std::vector<float> b = random_floats(random, area(depth, n));
+          std::vector<float> c = random_floats(random, area(rows, n));
           const std::vector<float> before = c;
           attend_kernels(isa).product({a.data(), b.data(), c.data(), rows, panels, depth, 40, 16,
                                        static_cast<std::size_t>(n), static_cast<std::size_t>(n), accumulate});

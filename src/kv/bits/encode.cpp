@@ -22,15 +22,16 @@ const AttendKernels& row_kernels() {
 // One row within its tile.
 struct TileRow {
   std::byte* codes;
-  std::uint16_t* scales;  // [groups][16], null without scales
-  int row;                // 0..15
+  int row;  // 0..15
 };
 
 TileRow tile_row(const RowPlanes& planes, std::uint32_t row) {
-  const std::uint32_t tile = row / kTileRows;
-  TileRow at{planes.codes.tile(planes.memory, tile), nullptr, static_cast<int>(row % kTileRows)};
-  if (has_scales(planes.format)) at.scales = reinterpret_cast<std::uint16_t*>(planes.scales.tile(planes.memory, tile));
-  return at;
+  return {planes.codes.tile(planes.memory, row / kTileRows), static_cast<int>(row % kTileRows)};
+}
+
+// The row's scale of group g is [g * kTileRows].
+std::uint16_t* scales_of(const RowPlanes& planes, std::uint32_t row) {
+  return reinterpret_cast<std::uint16_t*>(planes.scales.tile(planes.memory, row / kTileRows)) + row % kTileRows;
 }
 
 // Elements of a float format: T is the element.
@@ -126,7 +127,8 @@ void spread_codes(const RowPlanes& to, const TileRow& at, const std::int8_t* cod
 }
 
 // x: padded_dim channels.
-void write_row(const RowPlanes& to, const TileRow& at, const float* x) {
+void write_row(const RowPlanes& to, std::uint32_t row, const float* x) {
+  const TileRow at = tile_row(to, row);
   const AttendKernels& kernels = row_kernels();
   const int dim = padded_dim(to.head_dim);
   if (to.format == Format::kF32) return spread(to, at, x);
@@ -134,7 +136,8 @@ void write_row(const RowPlanes& to, const TileRow& at, const float* x) {
     std::array<std::int8_t, kMaxHeadDim> codes;
     std::array<std::uint16_t, kMaxHeadDim / kScaleGroup> scales;
     kernels.quantise(x, dim, to.format == Format::kInt8 ? 127 : 7, codes.data(), scales.data());
-    for (int g = 0; g < scale_groups(to.head_dim); ++g) at.scales[g * kTileRows + at.row] = scales[g];
+    std::uint16_t* out = scales_of(to, row);
+    for (int g = 0; g < scale_groups(to.head_dim); ++g) out[g * kTileRows] = scales[g];
     return spread_codes(to, at, codes.data());
   }
   std::array<std::uint16_t, kMaxHeadDim> halves;
@@ -152,7 +155,7 @@ void write_rows(const RowPlanes& to, std::uint32_t row, const float* rows, std::
   if (padded) x.fill(0);
   for (int i = 0; i < n; ++i, rows += row_stride) {
     if (padded) std::copy(rows, rows + to.head_dim, x.begin());
-    write_row(to, tile_row(to, row + static_cast<std::uint32_t>(i)), padded ? x.data() : rows);
+    write_row(to, row + static_cast<std::uint32_t>(i), padded ? x.data() : rows);
   }
 }
 
@@ -164,8 +167,9 @@ void read_row(const RowPlanes& from, std::uint32_t row, float* out) {
   } else if (has_scales(from.format)) {
     std::array<std::int8_t, kMaxHeadDim> codes;
     gather_codes(from, at, codes.data());
+    const std::uint16_t* scales = scales_of(from, row);
     for (int c = 0; c < from.head_dim; ++c)
-      x[c] = f32_from_f16(at.scales[c / kScaleGroup * kTileRows + at.row]) * static_cast<float>(codes[c]);
+      x[c] = f32_from_f16(scales[c / kScaleGroup * kTileRows]) * static_cast<float>(codes[c]);
   } else {
     std::array<std::uint16_t, kMaxHeadDim> halves;
     gather(from, at, halves.data());
@@ -193,8 +197,9 @@ void copy_row(const RowPlanes& from, std::uint32_t from_row, const RowPlanes& to
   std::array<std::int8_t, kMaxHeadDim> codes;
   gather_codes(from, a, codes.data());
   spread_codes(to, b, codes.data());
-  for (int g = 0; g < scale_groups(from.head_dim); ++g)
-    b.scales[g * kTileRows + b.row] = a.scales[g * kTileRows + a.row];
+  const std::uint16_t* scales = scales_of(from, from_row);
+  std::uint16_t* out = scales_of(to, to_row);
+  for (int g = 0; g < scale_groups(from.head_dim); ++g) out[g * kTileRows] = scales[g * kTileRows];
 }
 
 }  // namespace lamina
