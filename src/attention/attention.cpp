@@ -8,23 +8,14 @@
 #include <limits>
 #include <vector>
 
+#include "attention/row_range.h"
+
 namespace lamina {
 namespace {
 
-constexpr float kNoScore = -std::numeric_limits<float>::infinity();
-
-// Rows are summed in partitions, cut at multiples of this in the row coordinates of their run, whatever the query, the
-// path and the chunk that a query came in: partial results are the same to the bit wherever rows are float, and so is
-// their merge.
-constexpr std::uint32_t kPartitionRows = 512;
-constexpr int kDecodeQueryRows = 24;           // tokens x heads of a group up to which the decode path is faster
-constexpr int kPromptQueryRows = 96;           // prompt: query rows of one task
-constexpr std::uint32_t kBlockRows = 128;      // prompt: rows that are converted to float32 at a time
-
-struct Range {
-  std::uint32_t first = 0, last = 0;  // rows, in the row coordinates of a segment
-  bool empty() const { return first >= last; }
-};
+constexpr int kDecodeQueryRows = 24;       // tokens x heads of a group up to which the decode path is faster
+constexpr int kPromptQueryRows = 96;       // prompt: query rows of one task
+constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted to float32 at a time
 
 // Rows [first, last) of one segment, for all query rows of a KV head.
 struct Partition {
@@ -79,75 +70,6 @@ AttentionScratch& AttentionScratch::operator=(AttentionScratch&&) noexcept = def
 
 namespace {
 
-// Visibility is decided from positions alone, and positions ascend: the visible rows are one range.
-Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query) {
-  const Pos* begin = segment.pos;
-  const Pos* end = begin + segment.rows();
-  const Pos newest = shape.lagged ? query - 1 : query;
-  const Pos* first = shape.window > 0 ? std::upper_bound(begin, end, query - shape.window) : begin;
-  const Pos* last = std::upper_bound(first, end, newest);
-  return {segment.first + static_cast<std::uint32_t>(first - begin),
-          segment.first + static_cast<std::uint32_t>(last - begin)};
-}
-
-// Pointers to the tiles that a range of rows touches.
-struct Tiles {
-  TileRun keys, values;
-  const std::byte* const* k_gains = nullptr;
-  const std::byte* const* v_gains = nullptr;
-  std::uint32_t base = 0;  // row of the segment that is row 0 of the runs
-
-  int padded_rows() const { return keys.tiles() * kTileRows; }
-};
-
-Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim, ThreadBuffers& buffers) {
-  const std::uint32_t first = rows.first / kTileRows, count = (rows.last - 1) / kTileRows + 1 - first;
-  grow(buffers.pointers, 6 * std::size_t{count});
-  const std::byte** next = buffers.pointers.data();
-  const auto resolve = [&](const Plane& plane) -> const std::byte* const* {
-    if (!plane) return nullptr;
-    const std::byte** pointers = next;
-    next += count;
-    std::uint32_t block = first / plane.tiles_per_block, tile = first % plane.tiles_per_block;
-    const std::byte* base = memory.base + plane.blocks[block - plane.first_block] * memory.block_bytes;
-    for (std::uint32_t t = 0; t < count; ++t, ++tile) {
-      if (tile == plane.tiles_per_block) {
-        tile = 0;
-        base = memory.base + plane.blocks[++block - plane.first_block] * memory.block_bytes;
-      }
-      pointers[t] = base + static_cast<std::size_t>(tile) * plane.tile_bytes;
-    }
-    return pointers;
-  };
-  Tiles tiles;
-  tiles.base = first * kTileRows;
-  tiles.keys.first = tiles.values.first = static_cast<int>(rows.first - tiles.base);
-  tiles.keys.last = tiles.values.last = static_cast<int>(rows.last - tiles.base);
-  tiles.keys.dim = tiles.values.dim = dim;
-  tiles.keys.codes = resolve(segment.k_codes);
-  tiles.keys.scales = resolve(segment.k_scales);
-  tiles.values.codes = resolve(segment.v_codes);
-  tiles.values.scales = resolve(segment.v_scales);
-  tiles.k_gains = resolve(segment.k_gains);
-  tiles.v_gains = resolve(segment.v_gains);
-  return tiles;
-}
-
-// -inf for all scores but those of the rows in `visible`.
-void mask(float* scores, const Tiles& tiles, Range visible) {
-  const std::uint32_t end = tiles.base + static_cast<std::uint32_t>(tiles.padded_rows());
-  const std::uint32_t first = std::clamp(visible.first, tiles.base, end) - tiles.base;
-  const std::uint32_t last = std::max(first, std::clamp(visible.last, tiles.base, end) - tiles.base);
-  std::fill(scores, scores + first, kNoScore);
-  std::fill(scores + last, scores + tiles.padded_rows(), kNoScore);
-}
-
-std::uint32_t partition_end(std::uint32_t first, Range rows) {
-  return std::min(rows.last, (first / kPartitionRows + 1) * kPartitionRows);
-}
-
-Range intersection(Range a, Range b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
-
 // What every task of one call reads.
 class Attention {
  public:
@@ -170,7 +92,8 @@ class Attention {
  private:
   void plan_partitions(int query, int kv_head);
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
-  void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial, ThreadBuffers& thread) const;
+  void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
+                            ThreadBuffers& thread) const;
   void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
                     ThreadBuffers& thread) const;
   void mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out, ThreadBuffers& thread) const;
@@ -242,7 +165,7 @@ void Attention::run_partition(const Partition& partition, ThreadBuffers& thread)
   const Query& query = queries_[partition.query];
   const Segment& segment = *partition.segment;
   const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
-  const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread);
+  const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread.pointers);
   const auto stride = static_cast<std::size_t>(tiles.padded_rows());
   grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);
@@ -316,8 +239,8 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
     for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last; ++partitions) {
       const std::uint32_t end = partition_end(first, rows_of_all);
       thread.partials.resize(std::max(thread.partials.size(), (partitions + 1) * (floats + 2 * rows)));
-      run_prompt_partition(segment, {first, end}, tile.tokens, thread.partials.data() + partitions * (floats + 2 * rows),
-                           thread);
+      run_prompt_partition(segment, {first, end}, tile.tokens,
+                           thread.partials.data() + partitions * (floats + 2 * rows), thread);
       first = end;
     }
   }
@@ -338,7 +261,7 @@ void Attention::run_prompt_partition(const Segment& segment, Range rows, int tok
   while (last_token > first_token && thread.visible[last_token - 1].first >= rows.last) --last_token;
   const int skipped = first_token * group_, query_rows = (last_token - first_token) * group_;
   if (query_rows == 0) return;
-  const Tiles tiles = tiles_of(memory_, segment, rows, dim_, thread);
+  const Tiles tiles = tiles_of(memory_, segment, rows, dim_, thread.pointers);
   const auto stride = static_cast<std::size_t>(tiles.padded_rows()), dim = static_cast<std::size_t>(dim_);
   grow(thread.scores, static_cast<std::size_t>(query_rows) * stride);
   float* scores = thread.scores.data();
@@ -359,16 +282,6 @@ void Attention::run_prompt_partition(const Segment& segment, Range rows, int tok
       std::fill(scores + i * stride + tiles.values.last, scores + (i + 1) * stride, 0.0F);
     }
   mix_blocks(segment, tiles, query_rows, out, thread);
-}
-
-// Tiles [tile, tile + count) of a run.
-TileRun part_of(const TileRun& run, int tile, int count) {
-  TileRun part = run;
-  part.codes += tile;
-  if (part.scales) part.scales += tile;
-  part.first = std::max(0, run.first - tile * kTileRows);
-  part.last = std::min(count * kTileRows, run.last - tile * kTileRows);
-  return part;
 }
 
 void Attention::score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,

@@ -20,38 +20,40 @@ struct RowsBF16 {
   static F32 load16(const T* p) { return load_bf16(p); }
 };
 
-// Sums over channels are split so that at least 8 multiply-adds are in flight, within the registers there are.
+// Tiles that are scored together: each sum runs over the channels in order, as it does in a prompt's products, so the
+// multiply-adds in flight come from several tiles, within the registers there are.
 template <int M>
-constexpr int channel_sums() {
+constexpr int tiles_together() {
   if (kRegisters >= 32) return M == 1 ? 8 : 4;
   return M == 1 ? 4 : M == 4 ? 1 : 2;
 }
 
-template <class Rows, int M>
-static inline void score_tile(const std::byte* codes, int dim, const float* q, float* scores, std::size_t stride) {
-  constexpr int kSums = channel_sums<M>();
-  const auto* k = reinterpret_cast<const typename Rows::T*>(codes);  // [dim][16]
-  F32 sum[kSums][M];
+template <class Rows, int M, int T>
+static inline void score_tiles(const std::byte* const* codes, int dim, const float* q, float* scores,
+                               std::size_t stride) {
+  const typename Rows::T* k[T];  // [dim][16]
+  F32 sum[T][M];
 #pragma GCC unroll 8
-  for (int s = 0; s < kSums; ++s)
+  for (int t = 0; t < T; ++t) {
+    k[t] = reinterpret_cast<const typename Rows::T*>(codes[t]);
 #pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) sum[s][m] = zero();
-  for (int c = 0; c < dim; c += kSums) {
+    for (int m = 0; m < M; ++m) sum[t][m] = zero();
+  }
+  for (int c = 0; c < dim; ++c) {
+    F32 x[M];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) x[m] = splat(q[m * dim + c]);
 #pragma GCC unroll 8
-    for (int s = 0; s < kSums; ++s) {
-      const F32 x = Rows::load16(k + static_cast<std::ptrdiff_t>(c + s) * kTileRows);
+    for (int t = 0; t < T; ++t) {
+      const F32 row = Rows::load16(k[t] + static_cast<std::ptrdiff_t>(c) * kTileRows);
 #pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[s][m] = fma(splat(q[m * dim + c + s]), x, sum[s][m]);
+      for (int m = 0; m < M; ++m) sum[t][m] = fma(x[m], row, sum[t][m]);
     }
   }
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t)
 #pragma GCC unroll 4
-  for (int half = kSums / 2; half > 0; half /= 2)
-#pragma GCC unroll 4
-    for (int s = 0; s < half; ++s)
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[s][m] = sum[s][m] + sum[s + half][m];
-#pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) store(scores + m * stride, sum[0][m]);
+    for (int m = 0; m < M; ++m) store(scores + m * stride + t * kTileRows, sum[t][m]);
 }
 
 // Asks for the tile that is read kTilesAhead tiles later: a hardware prefetcher stops at every 4 KB page.
@@ -87,11 +89,19 @@ static inline void for_query_blocks(int queries, Body body) {
 template <class Rows>
 static void score_floats(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
   const int tiles = keys.tiles();
-  for (int t = 0; t < tiles; ++t) {
-    prefetch_tile(keys, t + kTilesAhead, sizeof(typename Rows::T) * kTileRows * static_cast<std::size_t>(keys.dim));
+  const std::size_t tile_bytes = sizeof(typename Rows::T) * kTileRows * static_cast<std::size_t>(keys.dim);
+  constexpr int kMost = tiles_together<1>();
+  for (int t = 0; t < tiles; t += kMost) {
+    const int n = tiles - t < kMost ? tiles - t : kMost;
+    for (int i = 0; i < n; ++i) prefetch_tile(keys, t + kMost + i, tile_bytes);
     for_query_blocks(queries, [&]<int M>(int first) {
-      score_tile<Rows, M>(keys.codes[t], keys.dim, q + static_cast<std::ptrdiff_t>(first) * keys.dim,
-                          scores + first * stride + t * kTileRows, stride);
+      constexpr int kT = tiles_together<M>();
+      const float* from = q + static_cast<std::ptrdiff_t>(first) * keys.dim;
+      float* to = scores + first * stride + t * kTileRows;
+      int i = 0;
+      for (; i + kT <= n; i += kT)
+        score_tiles<Rows, M, kT>(keys.codes + t + i, keys.dim, from, to + i * kTileRows, stride);
+      for (; i < n; ++i) score_tiles<Rows, M, 1>(keys.codes + t + i, keys.dim, from, to + i * kTileRows, stride);
     });
   }
 }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/row_range.h"
+
+#include <algorithm>
+
+namespace lamina {
+
+Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query) {
+  const Pos* begin = segment.pos;
+  const Pos* end = begin + segment.rows();
+  const Pos newest = shape.lagged ? query - 1 : query;
+  const Pos* first = shape.window > 0 ? std::upper_bound(begin, end, query - shape.window) : begin;
+  const Pos* last = std::upper_bound(first, end, newest);
+  return {segment.first + static_cast<std::uint32_t>(first - begin),
+          segment.first + static_cast<std::uint32_t>(last - begin)};
+}
+
+Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim,
+               std::vector<const std::byte*>& pointers) {
+  const std::uint32_t first = rows.first / kTileRows, count = (rows.last - 1) / kTileRows + 1 - first;
+  if (pointers.size() < 6 * std::size_t{count}) pointers.resize(6 * std::size_t{count});
+  const std::byte** next = pointers.data();
+  const auto resolve = [&](const Plane& plane) -> const std::byte* const* {
+    if (!plane) return nullptr;
+    const std::byte** tiles = next;
+    next += count;
+    std::uint32_t block = first / plane.tiles_per_block, tile = first % plane.tiles_per_block;
+    const std::byte* base = memory.base + plane.blocks[block - plane.first_block] * memory.block_bytes;
+    for (std::uint32_t t = 0; t < count; ++t, ++tile) {
+      if (tile == plane.tiles_per_block) {
+        tile = 0;
+        base = memory.base + plane.blocks[++block - plane.first_block] * memory.block_bytes;
+      }
+      tiles[t] = base + static_cast<std::size_t>(tile) * plane.tile_bytes;
+    }
+    return tiles;
+  };
+  Tiles tiles;
+  tiles.base = first * kTileRows;
+  tiles.keys.first = tiles.values.first = static_cast<int>(rows.first - tiles.base);
+  tiles.keys.last = tiles.values.last = static_cast<int>(rows.last - tiles.base);
+  tiles.keys.dim = tiles.values.dim = dim;
+  tiles.keys.codes = resolve(segment.k_codes);
+  tiles.keys.scales = resolve(segment.k_scales);
+  tiles.values.codes = resolve(segment.v_codes);
+  tiles.values.scales = resolve(segment.v_scales);
+  tiles.k_gains = resolve(segment.k_gains);
+  tiles.v_gains = resolve(segment.v_gains);
+  return tiles;
+}
+
+void mask(float* scores, const Tiles& tiles, Range visible) {
+  const std::uint32_t end = tiles.base + static_cast<std::uint32_t>(tiles.padded_rows());
+  const std::uint32_t first = std::clamp(visible.first, tiles.base, end) - tiles.base;
+  const std::uint32_t last = std::max(first, std::clamp(visible.last, tiles.base, end) - tiles.base);
+  std::fill(scores, scores + first, kNoScore);
+  std::fill(scores + last, scores + tiles.padded_rows(), kNoScore);
+}
+
+std::uint32_t partition_end(std::uint32_t first, Range rows) {
+  return std::min(rows.last, (first / kPartitionRows + 1) * kPartitionRows);
+}
+
+Range intersection(Range a, Range b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
+
+TileRun part_of(const TileRun& run, int tile, int count) {
+  TileRun part = run;
+  part.codes += tile;
+  if (part.scales) part.scales += tile;
+  part.first = std::max(0, run.first - tile * kTileRows);
+  part.last = std::min(count * kTileRows, run.last - tile * kTileRows);
+  return part;
+}
+
+}  // namespace lamina

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which rows of a segment a query sees, and where their bytes lie.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "attention/attention.h"
+#include "kernels/attend.h"
+#include "kv/segment.h"
+
+namespace lamina {
+
+constexpr float kNoScore = -std::numeric_limits<float>::infinity();
+
+// Rows are summed in partitions, cut at multiples of this in the row coordinates of their run, whatever the query, the
+// path and the chunk that a query came in: partial results are the same to the bit wherever rows are float, and so is
+// their merge.
+constexpr std::uint32_t kPartitionRows = 512;
+struct Range {
+  std::uint32_t first = 0, last = 0;  // rows, in the row coordinates of a segment
+  bool empty() const { return first >= last; }
+};
+
+std::uint32_t partition_end(std::uint32_t first, Range rows);
+Range intersection(Range a, Range b);
+
+// Visibility is decided from positions alone, and positions ascend: the visible rows are one range.
+Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query);
+
+// Pointers to the tiles that a range of rows touches.
+struct Tiles {
+  TileRun keys, values;
+  const std::byte* const* k_gains = nullptr;
+  const std::byte* const* v_gains = nullptr;
+  std::uint32_t base = 0;  // row of the segment that is row 0 of the runs
+
+  int padded_rows() const { return keys.tiles() * kTileRows; }
+};
+
+// `pointers` holds what the result points to.
+Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim,
+               std::vector<const std::byte*>& pointers);
+// Tiles [tile, tile + count) of a run.
+TileRun part_of(const TileRun& run, int tile, int count);
+
+// -inf for all scores but those of the rows in `visible`.
+void mask(float* scores, const Tiles& tiles, Range visible);
+
+}  // namespace lamina
