@@ -31,7 +31,8 @@ class ThreadPool {
       return;
     }
     using F = std::remove_reference_t<Fn>;
-    run(tasks, [](void* f, int task, int thread) { (*static_cast<F*>(f))(task, thread); },
+    run(
+        tasks, [](void* f, int task, int thread) { (*static_cast<F*>(f))(task, thread); },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 

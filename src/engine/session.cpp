@@ -44,11 +44,11 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
                    std::span<const float>& last) {
   require(!tokens.empty(), "the prompt is empty");
   require(tokens.size() <= static_cast<std::size_t>(room()),
-          "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(), room(),
-          options_.context);
+          "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(),
+          room(), options_.context);
   for (std::size_t done = 0; done < tokens.size();) {
-    const std::size_t n = std::min({tokens.size() - done, static_cast<std::size_t>(options_.batch),
-                                    static_cast<std::size_t>(kv_.step_limit())});
+    const std::size_t n = std::min(
+        {tokens.size() - done, static_cast<std::size_t>(options_.batch), static_cast<std::size_t>(kv_.step_limit())});
     const bool end = done + n == tokens.size();
     const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
     last = step(tokens.subspan(done, n), wanted, end ? Phase::kPromptEnd : Phase::kPrompt);

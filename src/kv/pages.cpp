@@ -32,8 +32,11 @@ BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes) {
           memory_.block_bytes);
   void* base = ::mmap(nullptr, capacity_ * memory_.block_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  require(base != MAP_FAILED, "kv cache: cannot reserve {} bytes of address space: {}",
-          capacity_ * memory_.block_bytes, std::strerror(errno));
+  require(base != MAP_FAILED, "kv cache: cannot reserve {} bytes of address space: {}", capacity_ * memory_.block_bytes,
+          std::strerror(errno));
+  // Attention walks along planes of 4 KiB blocks: without huge pages it waits for the address translation (Zen 5, one
+  // layer of SmolLM2 at 8192 rows, scattered blocks: 801 us, with huge pages 641; in order 257).
+  ::madvise(base, capacity_ * memory_.block_bytes, MADV_HUGEPAGE);
   memory_.base = static_cast<std::byte*>(base);
 }
 

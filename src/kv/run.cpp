@@ -133,8 +133,7 @@ void Run::keep(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
   for (std::uint32_t i = unmoved; i < count; ++i) {
     pos[i] = pos[rows_kept[i]];
     if (!pool.counts_only())
-      for (int head = 0; head < heads_; ++head)
-        move_row(pool.memory(), head, *this, first_ + rows_kept[i], first_ + i);
+      for (int head = 0; head < heads_; ++head) move_row(pool.memory(), head, *this, first_ + rows_kept[i], first_ + i);
   }
   drop_back(pool, rows() - count);
 }
@@ -214,8 +213,8 @@ KvBytes Run::bytes(const BlockPool& pool) const {
   bytes.scales = live * static_cast<std::size_t>(scale_groups(head_dim_)) * 2 *
                  static_cast<std::size_t>(has_scales(k_) + has_scales(v_));
   bytes.positions = rows() * sizeof(Pos);
-  bytes.slack = blocks * pool.memory().block_bytes - bytes.rows - bytes.scales +
-                pos_.capacity() * sizeof(Pos) - bytes.positions;
+  bytes.slack =
+      blocks * pool.memory().block_bytes - bytes.rows - bytes.scales + pos_.capacity() * sizeof(Pos) - bytes.positions;
   return bytes;
 }
 

@@ -18,11 +18,7 @@ Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 
 }  // namespace
 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
-    : spec_(std::move(spec)),
-      shape_(shape),
-      pool_(&pool),
-      raw_k_(raw_format(spec_->k)),
-      raw_v_(raw_format(spec_->v)) {
+    : spec_(std::move(spec)), shape_(shape), pool_(&pool), raw_k_(raw_format(spec_->k)), raw_v_(raw_format(spec_->v)) {
   for (const LayerId owner : spec_->layers.owner)
     slots_.push_back({.pinned = Run(shape, spec_->k, spec_->v),
                       .body = Run(shape, spec_->k, spec_->v),
@@ -80,8 +76,8 @@ std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
     const Run& next = slot.body.rows() > 0 ? slot.body : slot.tail;
     if (next.rows() > 0) gap = next.positions().front() - slot.pinned.positions().back() - 1;
   }
-  const auto count = static_cast<std::size_t>(
-      std::count_if(runs.begin(), runs.end(), [](const Run* run) { return run->rows() > 0; }));
+  const auto count =
+      static_cast<std::size_t>(std::count_if(runs.begin(), runs.end(), [](const Run* run) { return run->rows() > 0; }));
   slot.segments.clear();
   for (int head = 0; head < shape_.kv_heads; ++head)
     for (const Run* run : runs)

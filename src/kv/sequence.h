@@ -61,7 +61,7 @@ class KvSequence {
   struct Slot {
     Run pinned, body, tail;
     Pos window = 0;
-    std::vector<Segment> segments;                 // [kv_head][up to three runs]
+    std::vector<Segment> segments;                // [kv_head][up to three runs]
     std::vector<std::span<const Segment>> heads;  // [kv_head]
   };
 
@@ -86,8 +86,8 @@ class KvSequence {
 // Bytes that a spec needs for a text: found by running the store itself against a pool that only counts, so they equal
 // what is then allocated (an upper bound where the rows kept depend on data).
 struct KvPlan {
-  KvBytes steady;           // after the prompt and `decoded` tokens
-  std::size_t peak_bytes;   // the most held at any time, the prompt's raw rows included
+  KvBytes steady;          // after the prompt and `decoded` tokens
+  std::size_t peak_bytes;  // the most held at any time, the prompt's raw rows included
 };
 KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch);
 

@@ -131,8 +131,10 @@ void read_llama(const Reader& in, ModelConfig& config) {
 
 int vocabulary(const GgufFile& file) {
   const TensorView& embedding = file.tensor("token_embd.weight");
-  require(embedding.shape.size() == 2 && embedding.rows() <= kMost, "{}: tensor \"token_embd.weight\" has {} rows in {}"
-          " dimensions, expected a matrix of at most {}", file.path(), embedding.rows(), embedding.shape.size(), kMost);
+  require(embedding.shape.size() == 2 && embedding.rows() <= kMost,
+          "{}: tensor \"token_embd.weight\" has {} rows in {}"
+          " dimensions, expected a matrix of at most {}",
+          file.path(), embedding.rows(), embedding.shape.size(), kMost);
   return static_cast<int>(embedding.rows());
 }
 
@@ -158,12 +160,11 @@ ModelConfig ModelConfig::from(const GgufFile& file) {
   require(config.heads % config.kv_heads == 0, "{}: {} query heads do not divide among {} KV heads", file.path(),
           config.heads, config.kv_heads);
   require(in.file.has(in.key("attention.key_length")) || config.hidden % config.heads == 0,
-          "{}: {} is missing and {} channels do not divide among {} heads", file.path(),
-          in.key("attention.key_length"), config.hidden, config.heads);
+          "{}: {} is missing and {} channels do not divide among {} heads", file.path(), in.key("attention.key_length"),
+          config.hidden, config.heads);
   config.head_dim = in.count_or("attention.key_length", std::max(1, config.hidden / config.heads));
-  require(config.head_dim <= 512 && config.head_dim % 2 == 0,
-          "{}: {} is {}, expected an even number up to 512", file.path(), in.key("attention.key_length"),
-          config.head_dim);
+  require(config.head_dim <= 512 && config.head_dim % 2 == 0, "{}: {} is {}, expected an even number up to 512",
+          file.path(), in.key("attention.key_length"), config.head_dim);
   const int value_dim = in.count_or("attention.value_length", config.head_dim);
   require(value_dim == config.head_dim, "{}: {} is {}, expected {} as for keys", file.path(),
           in.key("attention.value_length"), value_dim, config.head_dim);

@@ -14,21 +14,21 @@ enum class Architecture { kLlama, kGemma3 };
 
 struct ModelConfig {
   Architecture architecture{};
-  std::string name;            // general.name, or the file's name
+  std::string name;  // general.name, or the file's name
   int layers = 0;
   int hidden = 0;
   int ffn = 0;
   int heads = 0;
   int kv_heads = 0;
-  int head_dim = 0;            // of queries, keys and values
+  int head_dim = 0;  // of queries, keys and values
   int vocab = 0;
-  Pos context = 0;             // trained context length
+  Pos context = 0;  // trained context length
   float norm_eps = 0;
-  float attention_scale = 0;   // scores are scale * (q . k)
+  float attention_scale = 0;  // scores are scale * (q . k)
   float embedding_scale = 1;
-  std::vector<Pos> windows;    // [layer] sliding window in tokens, own included; 0 = none
-  RopeConfig rope;             // layers without a window
-  RopeConfig window_rope;      // layers with one
+  std::vector<Pos> windows;  // [layer] sliding window in tokens, own included; 0 = none
+  RopeConfig rope;           // layers without a window
+  RopeConfig window_rope;    // layers with one
 
   const RopeConfig& rope_of(int layer) const { return windows[static_cast<std::size_t>(layer)] ? window_rope : rope; }
 

@@ -57,13 +57,11 @@ void Model::feed_forward(Step& step, int layer) {
   const auto ffn = static_cast<std::size_t>(config_.ffn);
   norm(step, work.x, w.ffn_norm, work.h);
   work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
-  multiply(step,
-         {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
-           {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
+  multiply(step, {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
+                  {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
   const auto gated = config_.architecture == Architecture::kGemma3 ? step.ops.gelu_tanh_mul : step.ops.silu_mul;
-  step.each_row([&](std::size_t row) {
-    gated(&work.gate[row * ffn], &work.up[row * ffn], ffn, &work.gate[row * ffn]);
-  });
+  step.each_row(
+      [&](std::size_t row) { gated(&work.gate[row * ffn], &work.up[row * ffn], ffn, &work.gate[row * ffn]); });
   work.input.set(work.gate.data(), static_cast<int>(step.tokens), config_.ffn, step.pool);
   multiply(step, {{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.ffn_post_norm.empty()) norm(step, work.h, w.ffn_post_norm, work.h);
@@ -77,8 +75,8 @@ void Model::project(Step& step, int layer) {
   const int q_width = config_.heads * config_.head_dim, kv_width = config_.kv_heads * config_.head_dim;
   const auto keys_values = [&](std::size_t row) -> std::array<Product, 2> {
     const std::size_t offset = row * static_cast<std::size_t>(kv_width);
-    return {{{.w = &w.k, .y = &work.k[offset], .stride = kv_width},
-             {.w = &w.v, .y = &work.v[offset], .stride = kv_width}}};
+    return {
+        {{.w = &w.k, .y = &work.k[offset], .stride = kv_width}, {.w = &w.v, .y = &work.v[offset], .stride = kv_width}}};
   };
   const Product queries{.w = &w.q, .y = work.q.data(), .stride = q_width};
   work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
@@ -205,9 +203,8 @@ std::span<const float> Model::head(Step& step) {
 
 void Model::norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out) {
   const std::size_t n = weight.size();
-  step.each_row([&](std::size_t row) {
-    step.ops.rmsnorm(&x[row * n], weight.data(), n, config_.norm_eps, &out[row * n]);
-  });
+  step.each_row(
+      [&](std::size_t row) { step.ops.rmsnorm(&x[row * n], weight.data(), n, config_.norm_eps, &out[row * n]); });
 }
 
 void Model::norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight) {

@@ -30,16 +30,16 @@ struct Chunk {
 
 // Buffers of a forward pass, grown to the largest step seen.
 struct Workspace {
-  std::vector<float> x, h;                  // [tokens][hidden] residual stream, and its norm or a block's output
-  std::vector<float> q, k, v;               // [tokens][heads or kv_heads][head_dim]
-  std::vector<float> attended;              // [tokens][heads][head_dim]
-  std::vector<float> gate, up;              // [tokens][ffn]
-  std::vector<float> logits;                // [wanted rows][vocab]
-  Activations input;                        // what a matrix product reads
+  std::vector<float> x, h;      // [tokens][hidden] residual stream, and its norm or a block's output
+  std::vector<float> q, k, v;   // [tokens][heads or kv_heads][head_dim]
+  std::vector<float> attended;  // [tokens][heads][head_dim]
+  std::vector<float> gate, up;  // [tokens][ffn]
+  std::vector<float> logits;    // [wanted rows][vocab]
+  Activations input;            // what a matrix product reads
   AttentionScratch attention;
-  std::vector<Rope> ropes;                  // of layers without and with a window
-  std::vector<Pos> positions;               // [tokens]
-  std::vector<Query> queries;               // one a chunk
+  std::vector<Rope> ropes;     // of layers without and with a window
+  std::vector<Pos> positions;  // [tokens]
+  std::vector<Query> queries;  // one a chunk
 };
 
 class Model {

@@ -74,8 +74,8 @@ Weights load_weights(const GgufFile& file, const ModelConfig& config, ThreadPool
   weights.embedding = in.view("token_embd.weight", config.vocab, config.hidden);
   weights.norm = in.vector("output_norm.weight", config.hidden);
   for (int layer = 0; layer < config.layers; ++layer) weights.layers.push_back(load_layer(in, config, layer));
-  weights.head = in.matrix(file.find("output.weight") ? "output.weight" : "token_embd.weight", config.vocab,
-                           config.hidden);
+  weights.head =
+      in.matrix(file.find("output.weight") ? "output.weight" : "token_embd.weight", config.vocab, config.hidden);
   in.check_all_used();
   return weights;
 }
@@ -84,8 +84,8 @@ std::size_t Weights::bytes() const {
   std::size_t bytes = head.bytes() + norm.size() * sizeof(float);
   for (const LayerWeights& w : layers) {
     for (const Matrix* m : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down}) bytes += m->bytes();
-    for (const auto* v : {&w.attention_norm, &w.q_norm, &w.k_norm, &w.attention_post_norm, &w.ffn_norm,
-                          &w.ffn_post_norm})
+    for (const auto* v :
+         {&w.attention_norm, &w.q_norm, &w.k_norm, &w.attention_post_norm, &w.ffn_norm, &w.ffn_post_norm})
       bytes += v->size() * sizeof(float);
   }
   return bytes;

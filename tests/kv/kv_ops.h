@@ -45,7 +45,7 @@ inline std::vector<float> through(RowKind kind, Format format, const std::vector
 
 struct NaiveRow {
   Pos pos = 0;
-  bool exact = true;                      // as appended, not yet encoded
+  bool exact = true;                     // as appended, not yet encoded
   std::vector<std::vector<float>> k, v;  // [head][channel], what a reader must see
 };
 
@@ -161,12 +161,12 @@ inline void expect_same(KvSequence& kv, const NaiveSequence& naive) {
                       previous == segment.pos[i] - 1,
                   "re-numbered positions");
           previous = segment.pos[i] + segment.shift;
-          const RowPlanes k{kv.memory(), RowKind::kKey, segment.k_format, shape.head_dim, segment.k_codes,
-                            segment.k_scales};
+          const RowPlanes k{kv.memory(),    RowKind::kKey,   segment.k_format,
+                            shape.head_dim, segment.k_codes, segment.k_scales};
           read_row(k, segment.first + i, x.data());
           check(std::memcmp(x.data(), rows[at].k[h].data(), x.size() * 4) == 0, "key bytes");
-          const RowPlanes v{kv.memory(), RowKind::kValue, segment.v_format, shape.head_dim, segment.v_codes,
-                            segment.v_scales};
+          const RowPlanes v{kv.memory(),    RowKind::kValue, segment.v_format,
+                            shape.head_dim, segment.v_codes, segment.v_scales};
           read_row(v, segment.first + i, x.data());
           check(std::memcmp(x.data(), rows[at].v[h].data(), x.size() * 4) == 0, "value bytes");
         }

@@ -40,15 +40,16 @@ TEST_P(RandomOps, EqualTheNaiveModel) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Specs, RandomOps,
-    ::testing::Values(Case{"full"}, Case{"full", 9}, Case{"f32"}, Case{"bf16"}, Case{"k8v8"}, Case{"k8v4"}, Case{"k4v4"},
-                      Case{"k4v4", 40}, Case{"map(0_0_2_2)"}, Case{"map(0_0_1_1) + k8v8"},
-                      Case{"window(sinks=4,window=24)"}, Case{"streaming(sinks=4,window=24)"},
-                      Case{"streaming(sinks=2,window=3)"}, Case{"streaming(sinks=0,window=50) + k8v4"},
-                      Case{"streaming(sinks=20,window=60) + k4v4 + grid(16)"}, Case{"window(sinks=4,window=30) + k8v8", 12},
-                      Case{"map(0_0_2_2) + streaming(sinks=4,window=40) + k8v4 + grid(32)"},
-                      Case{"window(sinks=4,keep=25%) + k8v8"}, Case{"k8v8 + grid(7)"}));
+INSTANTIATE_TEST_SUITE_P(Specs, RandomOps,
+                         ::testing::Values(Case{"full"}, Case{"full", 9}, Case{"f32"}, Case{"bf16"}, Case{"k8v8"},
+                                           Case{"k8v4"}, Case{"k4v4"}, Case{"k4v4", 40}, Case{"map(0_0_2_2)"},
+                                           Case{"map(0_0_1_1) + k8v8"}, Case{"window(sinks=4,window=24)"},
+                                           Case{"streaming(sinks=4,window=24)"}, Case{"streaming(sinks=2,window=3)"},
+                                           Case{"streaming(sinks=0,window=50) + k8v4"},
+                                           Case{"streaming(sinks=20,window=60) + k4v4 + grid(16)"},
+                                           Case{"window(sinks=4,window=30) + k8v8", 12},
+                                           Case{"map(0_0_2_2) + streaming(sinks=4,window=40) + k8v4 + grid(32)"},
+                                           Case{"window(sinks=4,keep=25%) + k8v8"}, Case{"k8v8 + grid(7)"}));
 
 // Runs the store with real memory through the steps that plan_kv() simulates.
 TEST(Plan, EqualsAllocation) {
@@ -112,7 +113,7 @@ TEST(Sequence, StreamingHoldsSinksAndWindowAndClosesTheGap) {
   const auto segments = kv.segments(LayerId{0})[0];
   ASSERT_EQ(segments.size(), 2U);
   EXPECT_EQ(segments[0].rows(), 4U);
-  EXPECT_EQ(segments[1].rows(), 20U);         // the query's own row included
+  EXPECT_EQ(segments[1].rows(), 20U);          // the query's own row included
   EXPECT_EQ(segments[0].shift, 100 - 19 - 4);  // query at 100 meets sinks as if at positions 77..80
   EXPECT_EQ(segments[1].shift, 0);
   kv.commit(Phase::kDecode, 1);
