@@ -109,7 +109,8 @@ class Bench {
   int batch_, threads_;               // of the running test
   std::unique_ptr<ThreadPool> pool_;  // has threads_ threads
   Model model_;
-  std::optional<BlockPool> blocks_;
+  std::size_t pool_bytes_ = 0;
+  std::optional<BlockPool> blocks_;  // of the running spec
   std::vector<Token> text_;  // [position]
   Workspace work_;
   std::optional<BenchReport> report_;
@@ -133,7 +134,7 @@ Bench::Bench(const Arguments& args, GgufFile file)
     fmt::print(stderr,
                "bench: tests reach {} tokens, the model was trained with {}: speeds and bytes hold, texts would not\n",
                longest, model_.config().context);
-  blocks_.emplace(model_.shape(), capacity(model_.shape(), longest));
+  pool_bytes_ = capacity(model_.shape(), longest);
   text_ = random_tokens(model_.config().vocab, longest);
 }
 
@@ -148,6 +149,7 @@ void Bench::run() {
 
 // One text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
 void Bench::run(const Spec& spec) {
+  blocks_.emplace(model_.shape(), pool_bytes_, spec->widest());
   KvSequence text(spec, model_.shape(), *blocks_);
   for (const int depth : depths_) {
     begin_progress(fmt::format("fill to {} of {}", depth, spec->text()),

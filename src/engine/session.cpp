@@ -23,7 +23,8 @@ Session::Session(Model& model, ThreadPool& pool, Options options)
     : model_(model),
       pool_(pool),
       options_(std::move(options)),
-      blocks_(std::make_unique<BlockPool>(model.shape(), capacity(model.shape(), options_.context))),
+      blocks_(std::make_unique<BlockPool>(model.shape(), capacity(model.shape(), options_.context),
+                                          options_.spec->widest())),
       kv_(options_.spec, model.shape(), *blocks_) {
   require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);
   require(options_.context >= 1, "context size is {}, expected at least 1", options_.context);

@@ -21,12 +21,8 @@ constexpr std::size_t kWarmBlocks = 512;
 
 }  // namespace
 
-std::size_t BlockPool::block_bytes(const KvShape& shape) {
-  return static_cast<std::size_t>(padded_dim(shape.head_dim)) * 64;
-}
-
-BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes) {
-  memory_.block_bytes = block_bytes(shape);
+BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes, Format widest) {
+  memory_.block_bytes = code_tile_bytes(widest, shape.head_dim);
   capacity_ = std::min<std::size_t>(capacity_bytes / memory_.block_bytes, std::numeric_limits<BlockId>::max());
   require(capacity_ > 0, "kv cache: a capacity of {} bytes holds no block of {} bytes", capacity_bytes,
           memory_.block_bytes);
@@ -40,9 +36,9 @@ BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes) {
   memory_.base = static_cast<std::byte*>(base);
 }
 
-BlockPool BlockPool::counting(const KvShape& shape) {
+BlockPool BlockPool::counting(const KvShape& shape, Format widest) {
   BlockPool pool;
-  pool.memory_.block_bytes = block_bytes(shape);
+  pool.memory_.block_bytes = code_tile_bytes(widest, shape.head_dim);
   pool.capacity_ = std::numeric_limits<BlockId>::max();
   return pool;
 }

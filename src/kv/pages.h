@@ -14,13 +14,12 @@ namespace lamina {
 
 class BlockPool {
  public:
-  // Bytes of a block for this shape: 16 rows of f32, 32 of f16, 64 of int8 or 128 of int4 codes of one head's K or V.
-  static std::size_t block_bytes(const KvShape& shape);
-
-  // Reserves address space for `capacity_bytes`; memory is taken when blocks are first written.
-  BlockPool(const KvShape& shape, std::size_t capacity_bytes);
+  // Reserves address space for `capacity_bytes`; memory is taken when blocks are first written. A block holds one tile
+  // of the widest format that the pool's sequences use: with f16 that is 16 rows of f16, 32 of int8 or 64 of int4 codes
+  // of one head's K or V. (Twice as large blocks made a k8v4 cache of 140 tokens larger than the dense one.)
+  BlockPool(const KvShape& shape, std::size_t capacity_bytes, Format widest = Format::kF32);
   // A pool that only counts: `plan` runs the real code against it, so that its figures are those of the real thing.
-  static BlockPool counting(const KvShape& shape);
+  static BlockPool counting(const KvShape& shape, Format widest = Format::kF32);
   ~BlockPool();
   BlockPool(BlockPool&& other) noexcept;
   BlockPool& operator=(BlockPool&&) = delete;

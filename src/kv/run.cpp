@@ -23,11 +23,11 @@ KvBytes& KvBytes::operator+=(const KvBytes& other) {
   return *this;
 }
 
-Run::Run(const KvShape& shape, Format k, Format v)
+Run::Run(const KvShape& shape, std::size_t block_bytes, Format k, Format v)
     : k_(k), v_(v), heads_(shape.kv_heads), head_dim_(shape.head_dim), planes_(static_cast<std::size_t>(heads_)) {
-  const auto block = BlockPool::block_bytes(shape);
   const auto plane = [&](std::size_t tile) {
-    return PlaneShape{.tiles_per_block = tile ? static_cast<std::uint32_t>(block / tile) : 1,
+    assert(tile <= block_bytes);
+    return PlaneShape{.tiles_per_block = tile ? static_cast<std::uint32_t>(block_bytes / tile) : 1,
                       .tile_bytes = static_cast<std::uint32_t>(tile)};
   };
   shapes_[kKCodes] = plane(code_tile_bytes(k, head_dim_));

@@ -22,7 +22,7 @@ struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its
 
 class Run {
  public:
-  Run(const KvShape& shape, Format k, Format v);
+  Run(const KvShape& shape, std::size_t block_bytes, Format k, Format v);
 
   std::uint32_t rows() const { return last_ - first_; }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }

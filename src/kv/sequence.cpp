@@ -19,10 +19,11 @@ Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 
 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
     : spec_(std::move(spec)), shape_(shape), pool_(&pool), raw_k_(raw_format(spec_->k)), raw_v_(raw_format(spec_->v)) {
+  const std::size_t block_bytes = pool.memory().block_bytes;
   for (const LayerId owner : spec_->layers.owner)
-    slots_.push_back({.pinned = Run(shape, spec_->k, spec_->v),
-                      .body = Run(shape, spec_->k, spec_->v),
-                      .tail = Run(shape, raw_k_, raw_v_),
+    slots_.push_back({.pinned = Run(shape, block_bytes, spec_->k, spec_->v),
+                      .body = Run(shape, block_bytes, spec_->k, spec_->v),
+                      .tail = Run(shape, block_bytes, raw_k_, raw_v_),
                       .window = shape.window(owner),
                       .segments = {},
                       .heads = {}});
@@ -143,7 +144,7 @@ double KvSequence::kept_fraction() const {
 }
 
 KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch) {
-  BlockPool pool = BlockPool::counting(shape);
+  BlockPool pool = BlockPool::counting(shape, spec->widest());
   KvSequence sequence(spec, shape, pool);
   KvPlan plan{};
   const auto step = [&](Phase phase, int tokens) {

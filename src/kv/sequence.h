@@ -22,7 +22,7 @@ namespace lamina {
 
 class KvSequence {
  public:
-  // The pool must have been made for the same shape and must outlive the sequence.
+  // The pool must have been made for the same shape and a format as wide as the spec's, and must outlive the sequence.
   KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool);
   ~KvSequence();
   KvSequence(KvSequence&& other) noexcept;

@@ -40,8 +40,8 @@ struct KvSpec {
   // As text(), with files replaced by the hash of their content ("sha256:" and 16 hex digits): for fingerprints and
   // cache keys.
   const std::string& key() const { return key_; }
-  // Nothing is ever dropped or rounded: any truncation is possible.
-  bool lossless_store() const { return !tokens && !has_scales(k) && !has_scales(v); }
+  // The widest format in which a sequence of this spec stores rows: what a pool's blocks must hold a tile of.
+  Format widest() const { return k == Format::kF32 || v == Format::kF32 ? Format::kF32 : Format::kF16; }
 
  private:
   std::string text_, key_;

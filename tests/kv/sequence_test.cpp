@@ -60,7 +60,7 @@ TEST(Plan, EqualsAllocation) {
         const KvShape s = shape(4, 2, 64, window);
         const auto sp = spec(text, s);
         const KvPlan plan = plan_kv(sp, s, prompt, 70, 128);
-        BlockPool pool(s, 64 << 20);
+        BlockPool pool(s, 64 << 20, sp->widest());
         KvSequence kv(sp, s, pool);
         std::size_t peak = 0;
         const std::vector<float> rows(static_cast<std::size_t>(128 * s.kv_heads * s.head_dim), 1.0F);
@@ -154,7 +154,7 @@ TEST(Sequence, ForksShareUntilTheyWrite) {
   KvSequence fork = kv.fork();
   EXPECT_EQ(pool.held_bytes(), held);
   for (int layer = 0; layer < 2; ++layer) fork.append(LayerId{layer}, 1, rows.data(), rows.data());
-  EXPECT_EQ(pool.held_bytes(), held + 2 * 2 * 2 * pool.memory().block_bytes);  // one new block a plane
+  EXPECT_EQ(pool.held_bytes(), held + std::size_t{2} * 2 * 2 * pool.memory().block_bytes);  // one new block a plane
 }
 
 TEST(Pool, GivesMemoryBack) {

@@ -31,7 +31,6 @@ TEST(KvSpec, FullIsTheDenseCache) {
   EXPECT_EQ(spec.k, Format::kF16);
   EXPECT_EQ(spec.v, Format::kF16);
   EXPECT_EQ(spec.grid, 0);
-  EXPECT_TRUE(spec.lossless_store());
   for (const char* text : {"full", " full ", "f16", "map(0_1_2_3)", "map(0_1_2_3)+f16", "full()"}) {
     EXPECT_EQ(parse(text).text(), "full") << text;
     EXPECT_EQ(parse(text).key(), "full") << text;
@@ -48,7 +47,6 @@ TEST(KvSpec, ReadsEveryAxis) {
   EXPECT_EQ(spec.k, Format::kInt8);
   EXPECT_EQ(spec.v, Format::kInt4);
   EXPECT_EQ(spec.grid, 512);
-  EXPECT_FALSE(spec.lossless_store());
 }
 
 TEST(KvSpec, PrintsWithoutDefaults) {
@@ -56,7 +54,6 @@ TEST(KvSpec, PrintsWithoutDefaults) {
   EXPECT_EQ(parse("grid(7)").text(), "full + grid(7)");
   EXPECT_EQ(parse("grid(7)+full").text(), "full + grid(7)");
   EXPECT_EQ(parse("bf16").text(), "bf16");
-  EXPECT_TRUE(parse("map(0_0_0_0) + f32 + grid(16)").lossless_store());
 }
 
 TEST(KvSpec, ReadsEveryFormat) {
