@@ -8,4 +8,5 @@
 #include "kernels/matmul.inl.h"
 #include "kernels/ops.inl.h"
 #include "kernels/attend.inl.h"
+#include "kernels/attend_codes.inl.h"
 #include "kernels/attend_prompt.inl.h"

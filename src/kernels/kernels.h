@@ -35,11 +35,11 @@ constexpr std::size_t step_bytes(WeightFormat format) {
 
 // Input rows are multiplied in tiles of up to kTileInputs, so that a weight once in a register serves all of them.
 // A tile of R rows is stored block by block, within a block row by row:
-// Integer weights meet inputs of 15 bits: with 8 bits the inputs' rounding alone costs SmolLM2 a KL divergence of 0.0028
-// to float32 (0.0008 each from the head and from Q, K and V, 0.0006 gate and up, 0.0004 down), more than int8 KV rows,
-// and two chunk sizes of one prompt differ by as much; with 15 bits it is 1e-6, for about twice the dot products.
+// Integer weights meet inputs of 15 bits: with 8 bits the inputs' rounding alone costs SmolLM2 a KL divergence of
+// 0.0028 to float32 (0.0008 each from the head and from Q, K and V, 0.0006 gate and up, 0.0004 down), more than int8 KV
+// rows, and two chunk sizes of one prompt differ by as much; with 15 bits it is 1e-6, for about twice the dot products.
 constexpr int kTileInputs = 6;
-constexpr int kInputBytes = 2;           // a code is 128 * its high byte + its low byte, both signed
+constexpr int kInputBytes = 2;            // a code is 128 * its high byte + its low byte, both signed
 constexpr float kInputLimit = 127 * 128;  // the largest code
 struct InputTile {
   int rows = 0;
