@@ -198,13 +198,15 @@ TEST(Attention, WindowsLagAndEmptySets) {
           }
 }
 
+// To the bit for float rows, so that the cut of a text into steps changes nothing: over several partitions, with a window
+// that begins in the middle of one.
 TEST(Attention, PromptPathEqualsDecodePath) {
   for (const Format format : kAll) {
-    const Case c{.k = format, .v = format, .tokens = 40, .runs = {{300, 5}, {20}}, .window = 250};
+    const Case c{.k = format, .v = format, .tokens = 40, .runs = {{1300, 5}, {20}}, .window = 1100};
     BlockArena arena = arena_of(c);
     Sequence sequence(c, arena);
     Rope rope(rope_of(c));
-    rope.reserve(1000);
+    rope.reserve(2000);
     ThreadPool pool(1);
     AttentionScratch scratch;
     Query query = sequence.query();
@@ -216,7 +218,7 @@ TEST(Attention, PromptPathEqualsDecodePath) {
       attend(pool, arena.memory(), shape_of(c), rope, {&one, 1}, scratch);
     }
     for (std::size_t i = 0; i < prompt.size(); ++i)
-      ASSERT_NEAR(prompt[i], sequence.out()[i], tolerance(format, format));
+      ASSERT_NEAR(prompt[i], sequence.out()[i], has_scales(format) ? tolerance(format, format) : 0);
   }
 }
 
