@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina eval ppl: perplexity of a text under KV specs, and how far their logits are from a base's or from a file's.
-#include <cstring>
+#include <cstdint>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -85,8 +86,13 @@ std::vector<Token> reference_tokens(const std::string& path) {
   const auto tokens = json.is_object() ? json.find("tokens") : json.end();
   require(json.is_object() && tokens != json.end() && tokens->is_array(),
           "{}: expected a JSON object with an array \"tokens\"", path);
-  for (const auto& token : *tokens) require(token.is_number_integer(), "{}: \"tokens\" holds {}", path, token.dump());
-  return tokens->get<std::vector<Token>>();
+  std::vector<Token> ids;
+  for (const auto& token : *tokens) {
+    const auto id = token.is_number_integer() ? token.get<std::int64_t>() : -1;
+    require(id >= 0 && id <= std::numeric_limits<Token>::max(), "{}: \"tokens\" holds {}", path, token.dump());
+    ids.push_back(static_cast<Token>(id));
+  }
+  return ids;
 }
 
 Evaluation reference(const Arguments& args, Loaded& loaded) {
@@ -170,15 +176,15 @@ void add_perplexity(CLI::App& eval) {
   CLI::Option* context = app->get_option("--ctx-size");
   CLI::Option* file = app->add_option("-f,--file", args->file, "the text; -: stdin");
   CLI::Option* windows = app->add_option("--windows", args->windows, "windows of the text (default: as many as it has)")
-                             ->check(CLI::PositiveNumber);
+                             ->check(CLI::Range(1, 1 << 24));
   CLI::Option* first = app->add_option("--first", args->first,
                                        "first token of each window of -c tokens that is scored "
                                        "(default: c/2 + 1)")
-                           ->check(CLI::PositiveNumber);
+                           ->check(CLI::Range(1, 1 << 24));
   CLI::Option* prompt = app->add_option("--prompt", args->prompt, "instead of -c: tokens of each window's prompt")
-                            ->check(CLI::PositiveNumber);
+                            ->check(CLI::Range(1, 1 << 24));
   CLI::Option* score = app->add_option("--score", args->score, "tokens that are fed one by one after it and scored")
-                           ->check(CLI::PositiveNumber);
+                           ->check(CLI::Range(1, 1 << 24));
   prompt->needs(score)->excludes(context)->excludes(first);
   score->needs(prompt);
   app->add_option("--base", args->base, "KV spec to compare with on the same tokens")->needs(prompt);

@@ -4,13 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <string>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 
 namespace lamina {
 namespace {
