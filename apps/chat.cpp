@@ -22,7 +22,8 @@ using nlohmann::ordered_json;
 struct Arguments {
   ModelArguments model;
   SamplingArguments sampling;
-  std::string prompt, system, template_file;
+  PromptArguments prompt;
+  std::string system, template_file;
 };
 
 std::string template_source(const Arguments& args, const GgufFile& file) {
@@ -49,8 +50,7 @@ class Conversation {
   void reset() {
     messages_ = ordered_json::array();
     if (!args_.system.empty()) messages_.push_back({{"role", "system"}, {"content", args_.system}});
-    fed_.clear();
-    session_.reset();
+    forget_cache();
   }
 
   void turn(const std::string& text) {
@@ -59,16 +59,13 @@ class Conversation {
     const std::string whole = template_.render(messages, nullptr, true);
     if (!fed_.empty() && !whole.starts_with(fed_)) {
       std::cerr << "[the template changes earlier turns: reading the conversation anew]\n";
-      fed_.clear();
-      session_.reset();
+      forget_cache();
     }
     // The template spells BOS out where the model wants one.
-    generator_.prompt(loaded_.tokenizer.encode(std::string_view(whole).substr(fed_.size()), true));
-    const std::string answer = generator_.generate(args_.sampling, [](std::string_view piece) {
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
-    });
-    std::cout << std::endl;
+    if (!generator_.prompt(loaded_.tokenizer.encode(std::string_view(whole).substr(fed_.size()), true)))
+      return forget_cache();  // Ctrl-C: the conversation is as before this turn
+    const std::string answer = generator_.generate(args_.sampling, print_now);
+    print_now("\n");
     messages.push_back({{"role", "assistant"}, {"content", answer}});
     messages_ = std::move(messages);
     fed_ = whole + answer;
@@ -80,6 +77,11 @@ class Conversation {
  private:
   std::string piece(std::optional<Token> token) const {
     return token ? std::string(loaded_.tokenizer.piece(*token)) : std::string();
+  }
+
+  void forget_cache() {
+    fed_.clear();
+    generator_.restart();
   }
 
   const Arguments& args_;
@@ -117,7 +119,7 @@ std::optional<std::string> read_message(bool terminal) {
     if (terminal) std::cerr << (text.empty() && !quoted ? "> " : ". ") << std::flush;
     if (!std::getline(std::cin, line)) return text.empty() ? std::nullopt : std::optional(text);
     if (line == "\"\"\"") {
-      if (quoted) return text;
+      if (quoted) return text.substr(0, text.empty() ? 0 : text.size() - 1);  // the last line's end is the quotes'
       quoted = true;
     } else if (quoted) {
       text += line + "\n";
@@ -155,10 +157,11 @@ void interact(Conversation& conversation) {
 }
 
 void chat(const Arguments& args) {
+  const std::string message = args.prompt.given ? prompt_text(args.prompt) : "";
   Loaded loaded(args.model);
   Conversation conversation(args, loaded);
-  if (args.prompt.empty()) return interact(conversation);
-  conversation.turn(args.prompt);
+  if (!args.prompt.given) return interact(conversation);
+  conversation.turn(message);
   conversation.report();
 }
 
@@ -170,7 +173,7 @@ void add_chat(CLI::App& program) {
   add_model_options(*app, args->model);
   add_kv_options(*app, args->model);
   add_sampling_options(*app, args->sampling);
-  app->add_option("-p,--prompt", args->prompt, "one message, answered once; without it: interactive");
+  add_prompt_options(*app, args->prompt, "one message, answered once; without it: interactive");
   app->add_option("--system-prompt", args->system, "-sys: the system message");
   app->add_option("--chat-template-file", args->template_file, "a template in place of the model's");
   app->callback([args] { chat(*args); });

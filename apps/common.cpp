@@ -3,11 +3,13 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -17,45 +19,87 @@
 #include "model/tokenizer_data.h"
 
 namespace lamina {
+namespace {
+
+constexpr int kMostTokens = 1 << 30;
+
+std::optional<std::uint64_t> parse_seed(const std::string& text) {
+  if (text == "-1") return std::nullopt;
+  std::uint64_t seed = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, seed);
+  if (error != std::errc() || rest != end)
+    throw CLI::ValidationError("--seed",
+                               "\"" + text + "\" is not a number from 0 to 2^64 - 1, nor -1 for a random one");
+  return seed;
+}
+
+std::pair<int, float> parse_logit_bias(const std::string& text) {
+  int token = 0;
+  float bias = 0;
+  char rest = 0;
+  if (std::sscanf(text.c_str(), "%d%f%c", &token, &bias, &rest) != 2)
+    throw CLI::ValidationError("--logit-bias", "\"" + text + "\" is not TOKEN+BIAS or TOKEN-BIAS");
+  return {token, bias};
+}
+
+// CLI11 reads an empty text as the number 0.
+std::string not_empty(const std::string& text) { return text.empty() ? "empty, expected a number" : ""; }
+
+// A file name in a spec may hold a ';' between double quotes, where a backslash takes the next character as it is.
+std::vector<std::string> split_specs(const std::string& text) {
+  std::vector<std::string> specs(1);
+  bool quoted = false, escaped = false;
+  for (const char c : text) {
+    if (c == ';' && !quoted) {
+      specs.emplace_back();
+      continue;
+    }
+    specs.back() += c;
+    if (c == '"' && !escaped) quoted = !quoted;
+    escaped = quoted && c == '\\' && !escaped;
+  }
+  return specs;
+}
+
+}  // namespace
 
 void add_model_options(CLI::App& app, ModelArguments& args) {
   app.add_option("-m,--model", args.model, "model file (GGUF)")->required();
   app.add_option("-c,--ctx-size", args.context, "tokens of context; 0: what the model was trained with")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("-b,--batch-size", args.batch, "most prompt tokens in one step")->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0, kMostTokens));
+  app.add_option("-b,--batch-size", args.batch, "most prompt tokens in one step")->check(CLI::Range(1, kMostTokens));
   app.add_option("-t,--threads", args.threads, "threads; 0: one for each processor")->check(CLI::Range(0, 1024));
 }
 
 void add_kv_options(CLI::App& app, ModelArguments& args) {
-  app.add_option("--kv", args.specs, "KV cache: layers + tokens + bits, e.g. \"window(window=1020) + k8v8\"")
-      ->delimiter(';');
+  app.add_option("--kv", args.specs, "KV cache: layers + tokens + bits, e.g. \"window(window=1020) + k8v8\"");
   app.add_option("--cache-type-k", args.cache_type_k, "-ctk: f32, f16, bf16, q8_0 or q4_0, as a bits term of --kv");
   app.add_option("--cache-type-v", args.cache_type_v, "-ctv: the same for values");
 }
 
 void add_sampling_options(CLI::App& app, SamplingArguments& args) {
   SamplerConfig& c = args.config;
-  app.add_option("-n,--predict", args.predict, "tokens to generate; -1: until the model ends")->check(CLI::Range(-1, 1 << 30));
-  app.add_option("-s,--seed", args.seed, "seed of the sampler (default: random)");
-  app.add_option("--temp", c.temperature, "temperature; 0: greedy")->capture_default_str();
-  app.add_option("--top-k", c.top_k, "keep the k most likely tokens; 0: all")->capture_default_str();
-  app.add_option("--top-p", c.top_p, "keep the most likely tokens of this probability; 1: all")->capture_default_str();
-  app.add_option("--min-p", c.min_p, "keep tokens this likely beside the best; 0: all")->capture_default_str();
-  app.add_option("--repeat-penalty", c.repeat_penalty, "1: off")->capture_default_str();
-  app.add_option("--repeat-last-n", c.repeat_last_n, "tokens that penalties look back at; -1: all")->capture_default_str();
-  app.add_option("--presence-penalty", c.presence_penalty, "0: off")->capture_default_str();
-  app.add_option("--frequency-penalty", c.frequency_penalty, "0: off")->capture_default_str();
+  app.add_option("-n,--predict", args.predict, "tokens to generate; -1: until the model ends")
+      ->check(CLI::Range(-1, kMostTokens));
+  app.add_option_function<std::string>(
+      "-s,--seed", [&args](const std::string& text) { args.seed = parse_seed(text); },
+      "seed of the sampler; -1: random (default)");
+  const auto number = [&](const char* name, auto& value, const char* text) {
+    app.add_option(name, value, text)->check(not_empty)->capture_default_str();
+  };
+  number("--temp", c.temperature, "temperature; 0: greedy");
+  number("--top-k", c.top_k, "keep the k most likely tokens; 0: all");
+  number("--top-p", c.top_p, "keep the most likely tokens of this probability; 1: all");
+  number("--min-p", c.min_p, "keep tokens this likely beside the best; 0: all");
+  number("--repeat-penalty", c.repeat_penalty, "1: off");
+  number("--repeat-last-n", c.repeat_last_n, "tokens that penalties look back at; -1: all");
+  number("--presence-penalty", c.presence_penalty, "0: off");
+  number("--frequency-penalty", c.frequency_penalty, "0: off");
   app.add_option_function<std::vector<std::string>>(
       "--logit-bias",
       [&c](const std::vector<std::string>& items) {
-        for (const auto& item : items) {
-          int token = 0;
-          float bias = 0;
-          char rest = 0;
-          if (std::sscanf(item.c_str(), "%d%f%c", &token, &bias, &rest) != 2)
-            throw CLI::ValidationError("--logit-bias", "\"" + item + "\" is not TOKEN+BIAS or TOKEN-BIAS");
-          c.logit_bias.emplace_back(token, bias);
-        }
+        for (const auto& item : items) c.logit_bias.push_back(parse_logit_bias(item));
       },
       "TOKEN+BIAS or TOKEN-BIAS, e.g. 29905-inf");
   app.add_flag("--ignore-eos", args.ignore_eos, "go on after the end-of-generation token");
@@ -63,12 +107,7 @@ void add_sampling_options(CLI::App& app, SamplingArguments& args) {
 
 SamplerConfig sampler_config(const SamplingArguments& args) {
   SamplerConfig config = args.config;
-  if (args.seed) {
-    config.seed = *args.seed;
-  } else {
-    config.seed = std::random_device{}();
-    if (config.temperature > 0) std::cerr << "seed: " << config.seed << '\n';
-  }
+  config.seed = args.seed ? *args.seed : std::random_device{}();
   config.validate();
   return config;
 }
@@ -89,11 +128,11 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
     bits = bits_from_cache_types(args.cache_type_k.empty() ? "f16" : args.cache_type_k,
                                  args.cache_type_v.empty() ? "f16" : args.cache_type_v);
   std::vector<std::shared_ptr<const KvSpec>> specs;
-  for (const std::string& text : args.specs) {
-    const bool plain = text == "full" || bits.empty();
-    specs.push_back(std::make_shared<KvSpec>(
-        KvSpec::parse(plain ? (bits.empty() ? text : bits) : text + " + " + bits, shape)));
-  }
+  for (const std::string& item : args.specs)
+    for (std::string text : split_specs(item)) {
+      if (!bits.empty()) text = text == "full" ? bits : text + " + " + bits;
+      specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape)));
+    }
   return specs;
 }
 
@@ -117,20 +156,37 @@ std::vector<Token> Loaded::encode(std::string_view text, bool with_bos) const {
 }
 
 std::string read_file(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::ifstream in(path, std::ios::binary);
-  require(in.good(), "{}: cannot open", path);
+  std::ifstream file;
+  if (path != "-") file.open(path, std::ios::binary);
+  require(path == "-" || file.is_open(), "{}: cannot open: {}", path, std::strerror(errno));
   std::ostringstream text;
-  text << in.rdbuf();
-  require(!in.bad() && !text.str().empty(), "{}: the file is empty or cannot be read", path);
+  text << (path == "-" ? std::cin : file).rdbuf();
+  require(!text.str().empty(), "{}: empty or cannot be read, expected a text", path == "-" ? "stdin" : path);
   return text.str();
 }
 
-std::string prompt_text(const std::string& prompt, const std::string& file) {
-  require(prompt.empty() || file.empty(), "give a prompt with -p or with -f, not both");
-  std::string text = file.empty() ? prompt : read_file(file);
-  require(!text.empty(), "no prompt: give one with -p TEXT or -f FILE");
+void add_prompt_options(CLI::App& app, PromptArguments& args, const std::string& what) {
+  const auto set = [&args](std::string PromptArguments::*text) {
+    return [&args, text](const std::string& value) {
+      args.*text = value;
+      args.given = true;
+    };
+  };
+  CLI::Option* prompt = app.add_option_function<std::string>("-p,--prompt", set(&PromptArguments::prompt), what);
+  app.add_option_function<std::string>("-f,--file", set(&PromptArguments::file), "a file that holds it; -: stdin")
+      ->excludes(prompt);
+}
+
+std::string prompt_text(const PromptArguments& args) {
+  if (!args.given) throw CLI::RequiredError("--prompt or --file");
+  std::string text = args.file.empty() ? args.prompt : read_file(args.file);
+  require(!text.empty(), "--prompt is empty, expected a text");
   return text;
+}
+
+void print_now(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  require(written && std::ferror(stdout) == 0, "stdout: cannot write: {}", std::strerror(errno));
 }
 
 std::size_t dense_bytes(const KvShape& shape, Pos length) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -23,8 +24,8 @@ struct ModelArguments {
   std::string model;
   int context = 0;  // 0: what the model was trained with
   int batch = 512;
-  int threads = 0;  // 0: the number of processors
-  std::vector<std::string> specs = {"full"};
+  int threads = 0;                            // 0: the number of processors
+  std::vector<std::string> specs = {"full"};  // as given: one item may hold several
   std::string cache_type_k, cache_type_v;
 };
 void add_model_options(CLI::App& app, ModelArguments& args);
@@ -32,17 +33,18 @@ void add_kv_options(CLI::App& app, ModelArguments& args);
 
 struct SamplingArguments {
   SamplerConfig config;
-  std::optional<std::uint64_t> seed;
-  int predict = -1;  // -1: until the end of generation or of the context
+  std::optional<std::uint64_t> seed;  // none: random
+  int predict = -1;                   // -1: until the end of generation or of the context
   bool ignore_eos = false;
 };
 void add_sampling_options(CLI::App& app, SamplingArguments& args);
-// With a seed: the given one, or a random one that is printed to stderr where it matters.
+// With a seed: the given one or a random one.
 SamplerConfig sampler_config(const SamplingArguments& args);
 
 int thread_count(int requested);
 Pos context_size(const ModelArguments& args, const ModelConfig& config);
-// The specs of --kv (given more than once, or joined by ';'), -ctk and -ctv. Error if they do not fit the model.
+// The specs of --kv (given more than once, or joined by ';' outside double quotes) with -ctk and -ctv. Error if they do
+// not fit the model.
 std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args, const KvShape& shape);
 
 // A model ready to run. Arguments are checked before the weights are read.
@@ -62,9 +64,17 @@ struct Loaded {
   Loaded(const ModelArguments& args, GgufFile file);
 };
 
-// The text of -p, of -f FILE ("-": stdin). Error if there is none or it is empty.
-std::string prompt_text(const std::string& prompt, const std::string& file);
-std::string read_file(const std::string& path);
+struct PromptArguments {
+  std::string prompt, file;
+  bool given = false;
+};
+void add_prompt_options(CLI::App& app, PromptArguments& args, const std::string& what);
+// The text of -p or of -f FILE. Error if neither was given or it is empty.
+std::string prompt_text(const PromptArguments& args);
+std::string read_file(const std::string& path);  // "-": stdin. Error if it is empty
+
+// Writes and flushes. Error if stdout does not take it, a full disk for one.
+void print_now(std::string_view text);
 
 // Bytes that the dense f16 cache of this model would hold at this length.
 std::size_t dense_bytes(const KvShape& shape, Pos length);

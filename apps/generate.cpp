@@ -5,7 +5,7 @@
 
 namespace lamina {
 
-void Generator::prompt(std::span<const Token> tokens) {
+bool Generator::prompt(std::span<const Token> tokens) {
   for (const Token token : tokens) sampler_.accept(token);
   Progress progress("prompt", tokens.size());
   const Stopwatch watch;
@@ -15,6 +15,13 @@ void Generator::prompt(std::span<const Token> tokens) {
   });
   prompt_seconds_ += watch.seconds();
   prompted_ += tokens.size();
+  return !logits_.empty();
+}
+
+void Generator::restart() {
+  session_.reset();
+  sampler_ = Sampler(config_);
+  logits_ = {};
 }
 
 std::string Generator::generate(const SamplingArguments& args, const std::function<void(std::string_view)>& emit) {
@@ -46,9 +53,11 @@ void Generator::report(std::FILE* out) const {
   const auto rate = [](std::size_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
   const auto bytes = static_cast<double>(session_.kv().bytes().total());
   const auto dense = static_cast<double>(dense_bytes(session_.kv().shape(), session_.kv().length()));
-  fmt::print(out, "prompt {} tokens, {:.1f}/s; generated {}, {:.1f}/s; kv \"{}\" holds {}, {:.2f}x less than dense f16\n",
-             prompted_, rate(prompted_, prompt_seconds_), generated_, rate(generated_, generate_seconds_),
-             session_.kv().spec().text(), human_bytes(bytes), bytes > 0 ? dense / bytes : 1.0);
+  fmt::print(
+      out,
+      "prompt {} tokens, {:.1f}/s; generated {}, {:.1f}/s; kv \"{}\" holds {}, {:.2f}x less than dense f16; seed {}\n",
+      prompted_, rate(prompted_, prompt_seconds_), generated_, rate(generated_, generate_seconds_),
+      session_.kv().spec().text(), human_bytes(bytes), bytes > 0 ? dense / bytes : 1.0, config_.seed);
 }
 
 }  // namespace lamina

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina: one program, a subcommand for each job. Results go to stdout, everything else to stderr. Exit status 0, or 1
-// for an error of a file or a value, 2 for a wrong command line.
+// for an error of a file or a value, 2 for a wrong command line, 130 after Ctrl-C.
 #include <array>
 #include <iostream>
 #include <string>
@@ -14,8 +14,8 @@ namespace {
 
 // llama.cpp's options of one dash and several letters, which a command line parser takes for a row of short options.
 std::vector<std::string> long_names(int argc, char** argv) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNames{
-      {{"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-sys", "--system-prompt"}}};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames{
+      {{"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-pg", "--prompt-gen"}, {"-sys", "--system-prompt"}}};
   std::vector<std::string> args;
   for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them in reverse
     args.emplace_back(argv[i]);
@@ -23,6 +23,13 @@ std::vector<std::string> long_names(int argc, char** argv) {
       if (args.back() == from) args.back() = to;
   }
   return args;
+}
+
+// The parser finds what is missing before it looks at what it did not know: the user needs to see both.
+std::string message(const CLI::ParseError& error, const CLI::App& program) {
+  const std::vector<std::string> unknown = program.remaining(true);
+  const bool named = unknown.empty() || error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+  return named ? error.what() : fmt::format("{}, found {}", error.what(), unknown.front());
 }
 
 }  // namespace
@@ -39,14 +46,15 @@ int main(int argc, char** argv) {
   try {
     lamina::catch_interrupts();
     program.parse(long_names(argc, argv));
-    return 0;
+    lamina::print_now("");  // whatever is buffered
+    return lamina::interrupted() ? 130 : 0;
   } catch (const CLI::Success& success) {
     return program.exit(success);
   } catch (const CLI::ParseError& error) {
-    std::cerr << "lamina: " << error.what() << " (see lamina --help)\n";
+    std::cerr << "lamina: " << message(error, program) << " (see lamina --help)\n";
     return 2;
   } catch (const std::exception& error) {
     std::cerr << "lamina: error: " << error.what() << '\n';
-    return 1;
+    return lamina::interrupted() ? 130 : 1;
   }
 }

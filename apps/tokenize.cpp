@@ -11,12 +11,13 @@ namespace lamina {
 namespace {
 
 struct Arguments {
-  std::string model, prompt, file;
+  std::string model;
+  PromptArguments prompt;
   bool ids = false, no_bos = false, no_parse_special = false;
 };
 
 void tokenize(const Arguments& args) {
-  const std::string text = prompt_text(args.prompt, args.file);
+  const std::string text = prompt_text(args.prompt);
   const Tokenizer tokenizer = load_tokenizer(GgufFile::open(args.model));
   std::vector<Token> tokens = tokenizer.encode(text, !args.no_parse_special);
   if (tokenizer.add_bos() && tokenizer.bos() && !args.no_bos) tokens.insert(tokens.begin(), *tokenizer.bos());
@@ -36,8 +37,7 @@ void add_tokenize(CLI::App& program) {
   auto args = std::make_shared<Arguments>();
   CLI::App* app = program.add_subcommand("tokenize", "the tokens of a text");
   app->add_option("-m,--model", args->model, "model file (GGUF)")->required();
-  app->add_option("-p,--prompt", args->prompt, "the text");
-  app->add_option("-f,--file", args->file, "a file that holds it; -: stdin");
+  add_prompt_options(*app, args->prompt, "the text");
   app->add_flag("--ids", args->ids, "print a JSON list of ids only");
   app->add_flag("--no-bos", args->no_bos, "no token for the beginning of the text, even where the model asks for one");
   app->add_flag("--no-parse-special", args->no_parse_special, "special tokens in the text are ordinary text");
