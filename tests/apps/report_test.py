@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lamina plan, bench, eval and tokenize as users call them: what they print can be read by other programs."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import unittest
+
+import program
+from program import GEMMA, LLAMA, ProgramTest
+
+SPECS = ["full", "f32", "k8v8", "k4v4", "map(0_0_2_2)", "window(window=40)", "streaming(window=40) + k8v4",
+         "map(0_0_2_2) + streaming(sinks=2,window=100) + k4v4", "k8v8 + grid(64)", "streaming(window=40) + bf16 + grid(128)"]
+EVAL_KEYS = ["kv_spec", "perplexity", "tokens", "kl_mean", "kl_median", "kl_p99", "top1_agreement", "kept_fraction", "kv_bytes",
+             "kv_ratio"]
+# llama-bench's own, those of the JSON that readers of its files look for.
+BENCH_KEYS = ["build_commit", "cpu_info", "model_filename", "model_type", "model_size", "model_n_params", "n_batch",
+              "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts",
+              "stddev_ts", "samples_ns", "samples_ts", "kv_spec", "kv_bytes"]
+
+
+class PlanTest(ProgramTest):
+    def test_equals_what_is_then_allocated(self):
+        for model, specs in [(LLAMA, SPECS), (GEMMA, [s for s in SPECS if "map" not in s])]:
+            for length in [1, 33, 300, 512]:
+                kv = ["--kv", ";".join(specs), "-o", "json"]
+                plans = self.json("plan", "-m", model, "-c", length, *kv)
+                runs = self.json("bench", "-m", model, "-p", length, "-n", 0, "-r", 1, *kv)
+                self.assertEqual([p["kv_spec"] for p in plans], specs)
+                for plan, run in zip(plans, runs, strict=True):
+                    same = ["kv_spec", "kv_bytes", "kv_ratio"]
+                    self.assertEqual([plan[k] for k in same], [run[k] for k in same], (model, length))
+                    self.assertEqual(plan["kv_bytes"], sum(plan[k] for k in ["rows", "scales", "gains", "positions", "slack"]))
+                    self.assertGreaterEqual(plan["peak_bytes"], plan["kv_bytes"])
+                    if plan["kv_spec"] == "full":
+                        self.assertEqual(plan["kv_ratio"], 1.0)
+
+    def test_a_table_by_default(self):
+        out = self.ok("plan", "-m", LLAMA, "--kv", "full", "--kv", "k8v8").decode()
+        self.assertEqual(len(out.splitlines()), 4)
+        self.assertRegex(out.splitlines()[2], r"^ *\d+ +1\.00 .* full$")
+
+    def test_semicolons_part_specs_outside_quotes_only(self):
+        for name in ["a;b.json", 'a";b.json', "a\\;b.json", "a b.json"]:
+            self.file(name, json.dumps({"schema": "lamina.kvsharer/1", "map": [0, 0, 2, 2]}))
+            quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+            spec = f'kvsharer(map="{quoted}")'
+            plans = self.json("plan", "-m", LLAMA, "--kv", f"k8v8; {spec};full", "-o", "json", cwd=self.folder)
+            self.assertEqual([p["kv_spec"] for p in plans], ["k8v8", spec, "full"])
+            self.assertAlmostEqual(plans[1]["kv_ratio"], 2.0)
+
+
+class BenchTest(ProgramTest):
+    def bench(self, output):
+        return self.ok("bench", "-m", LLAMA, "-p", "8,16", "-n", 4, "-d", "0,32", "-r", 2, "-t", 1, "--kv",
+                       "full;map(0_0_2_2) + k8v8", "-o", output).decode()
+
+    def test_formats_hold_the_same_tests(self):
+        rows = json.loads(self.bench("json"))
+        tests = [(r["kv_spec"], str(r["n_prompt"]), str(r["n_gen"]), str(r["n_depth"])) for r in rows]
+        self.assertEqual(len(set(tests)), 12)
+        for row in rows:
+            self.assertLessEqual(set(BENCH_KEYS), set(row))
+            self.assertEqual(len(row["samples_ns"]), 2)
+            self.assertGreater(row["avg_ts"], 0)
+        lines = [json.loads(line) for line in self.bench("jsonl").splitlines()]
+        self.assertEqual([list(r) for r in lines], [list(r) for r in rows])
+        table = list(csv.DictReader(io.StringIO(self.bench("csv"))))
+        self.assertEqual([(r["kv_spec"], r["n_prompt"], r["n_gen"], r["n_depth"]) for r in table], tests)
+        self.assertEqual(list(table[0]), list(rows[0]))
+        markdown = [line.split("|")[1:-1] for line in self.bench("md").splitlines() if line]
+        self.assertEqual(len(markdown), 14)
+        titles = [cell.strip() for cell in markdown[0]]
+        self.assertLessEqual({"model", "size", "params", "backend", "threads", "test", "t/s"}, set(titles))
+        names = [row[titles.index("test")].strip() for row in markdown[2:]]
+        self.assertEqual(names[:6], ["pp8", "pp16", "tg4", "pp8 @ d32", "pp16 @ d32", "tg4 @ d32"])
+
+    def test_ranges_and_pairs(self):
+        line = ["bench", "-m", LLAMA, "-r", 1, "-o", "json"]
+        for lists, expected in [
+                (["-p", "8-16+4", "-n", 0], [(8, 0), (12, 0), (16, 0)]),
+                (["-p", "4-16*2", "-n", 0], [(4, 0), (8, 0), (16, 0)]),
+                (["-p", 0, "-n", "1-3"], [(0, 1), (0, 2), (0, 3)]),
+                (["-p", 0, "-n", 0, "-pg", "6,2"], [(6, 2)])]:
+            self.assertEqual([(r["n_prompt"], r["n_gen"]) for r in self.json(*line, *lists)], expected)
+        for bad in [["-p", "8-"], ["-n", "x"], ["-d", "9-3"], ["-p", "1-9+0"], ["-pg", "3"], ["-r", 0], ["-o", "xml"],
+                    ["-p", 0, "-n", 0], ["-b", 0], ["-p", ""]]:
+            self.refused(2, bad[0] if bad[0] in ("-p", "-n", "-d", "-pg", "-b") else "--", *line, *bad)
+
+    def test_may_pass_the_trained_context_and_says_so(self):
+        self.ok("bench", "-m", LLAMA, "-p", 512, "-n", 0, "-r", 1)
+        self.assertEqual(self.last_stderr, "")
+        self.ok("bench", "-m", LLAMA, "-p", 600, "-n", 0, "-r", 1)
+        self.assertRegex(self.last_stderr, r"reach 600 tokens, the model was trained with 512")
+
+
+class EvalTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        words = ["the", "rain", "in", "ring", "on", "an", "then", "other"]
+        self.text = self.file("text.txt", " ".join(words[i * i * 7 % 8] + words[i * 5 % 7] for i in range(400)))
+
+    def eval(self, *args, model=LLAMA):
+        result = self.json("eval", "ppl", "-m", model, "-f", self.text, "-o", "json", *args)
+        for row in result if isinstance(result, list) else [result]:
+            self.assertEqual(list(row)[:len(EVAL_KEYS)], EVAL_KEYS)
+            row.pop("seconds")
+        return result
+
+    def test_windows(self):
+        for model in [LLAMA, GEMMA]:
+            line = ["-c", 64, "--windows", 3, "--first", 33]
+            full = self.eval(*line, "-t", 1, model=model)
+            self.assertEqual(full, self.eval(*line, "-t", 2, model=model))
+            self.assertEqual((full["kv_spec"], full["tokens"], full["kept_fraction"], full["kv_ratio"]), ("full", 93, 1.0, 1.0))
+            for key in ["kl_mean", "kl_median", "kl_p99", "top1_agreement"]:
+                self.assertIsNone(full[key])
+            # A prompt's queries read rows as appended: a policy changes what is kept, not the perplexity.
+            kept = self.eval(*line, "--kv", "streaming(window=16) + k8v8", model=model)
+            self.assertEqual(kept["perplexity"], full["perplexity"])
+            self.assertLess(kept["kept_fraction"], 1)
+            small = self.eval(*line, "-b", 7, model=model)
+            self.assertAlmostEqual(small["perplexity"] / full["perplexity"], 1, delta=1e-4)
+
+    def test_continuations_beside_a_base(self):
+        line = ["--prompt", 100, "--score", 20, "--windows", 3, "--base", "full"]
+        full, k8v8, tokens = self.eval(*line, "--kv", "full;k8v8;streaming(window=16)", "-t", 1)
+        self.assertEqual([full, k8v8, tokens], self.eval(*line, "--kv", "full;k8v8;streaming(window=16)", "-t", 2))
+        self.assertEqual((full["kl_mean"], full["kl_p99"], full["top1_agreement"], full["tokens"]), (0, 0, 1, 60))
+        self.assertLess(0, k8v8["kl_median"])
+        self.assertLess(k8v8["kl_median"], k8v8["kl_p99"])
+        self.assertLess(k8v8["kl_mean"], 0.01)
+        self.assertGreater(k8v8["top1_agreement"], 0.9)
+        self.assertAlmostEqual(k8v8["perplexity"] / full["perplexity"], 1, delta=0.02)
+        self.assertGreater(tokens["kl_mean"], k8v8["kl_mean"])
+        self.assertLess(tokens["kept_fraction"], 0.3)
+        self.assertEqual(k8v8, self.eval(*line, "--kv", "k8v8"))
+        without = self.eval(*line[:-2], "--kv", "k8v8")
+        self.assertEqual((without["kl_mean"], without["perplexity"]), (None, k8v8["perplexity"]))
+
+    def test_a_table_by_default_and_progress_on_a_terminal(self):
+        line = ["eval", "ppl", "-m", LLAMA, "-f", self.text, "-c", 64, "--windows", 3]
+        self.assertIn("perplexity", self.ok(*line).decode())
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as terminal:
+            subprocess.run([program.PROGRAM, *map(str, line)], stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60)
+            os.close(theirs)
+            self.assertRegex(terminal.read(4096), rb"\r\x1b\[Ktokens \d+/192  .* left")
+
+    def test_wrong_calls(self):
+        line = ["eval", "ppl", "-m", LLAMA, "-f", self.text]
+        for status, pattern, more in [
+                (1, "--first is 64", ["-c", 64, "--first", 64]),
+                (1, "window longer than the 512", ["--prompt", 500, "--score", 100]),
+                (1, "the text has .* tokens", ["-c", 64, "--windows", 1000]), (2, "--score", ["--prompt", 9]),
+                (2, "--prompt", ["--base", "full"]), (2, "--prompt", ["--prompt", 9, "--score", 9, "-c", 64]),
+                (1, "ctx-size is 513", ["-c", 513]), (2, "--windows", ["--windows", -1]),
+                (1, "unknown term", ["--kv", "nope"]),
+                (1, "unknown term", ["--prompt", 9, "--score", 9, "--base", "nope"])]:
+            self.refused(status, pattern, *line, *more)
+        self.refused(2, "--file", *line[:4])
+        self.refused(1, "missing.txt: cannot open", *line[:4], "-f", "missing.txt")
+        self.refused(2, "subcommand.*pql", "eval", "pql")
+
+
+class TokenizeTest(ProgramTest):
+    def test_ids_and_pieces(self):
+        ids = self.json("tokenize", "-m", LLAMA, "-p", "<|im_start|>the", "--ids")
+        self.assertEqual(ids, [1, 119, 260])
+        plain = self.json("tokenize", "-m", LLAMA, "-p", "<|im_start|>the", "--ids", "--no-parse-special")
+        self.assertEqual((len(plain), plain[-2:]), (14, ids[1:]))
+        lines = self.ok("tokenize", "-m", LLAMA, "-p", "<|im_start|>the").decode().splitlines()
+        self.assertEqual([int(line.split()[0]) for line in lines], ids)
+        self.assertEqual([json.loads(line.split(None, 1)[1]) for line in lines], ["<|im_start|>", "t", "he"])
+
+    def test_bos_where_the_model_asks_for_it(self):
+        with_bos = self.json("tokenize", "-m", GEMMA, "-p", "the", "--ids")
+        self.assertEqual(with_bos, [2, *self.json("tokenize", "-m", GEMMA, "-p", "the", "--ids", "--no-bos")])
+
+    def test_any_bytes(self):
+        for model in [LLAMA, GEMMA]:
+            for text in [b"\xff\xfe", b"a\x00b", b"\xe2\x82", "日本語 🙂".encode()]:
+                path = self.file("text", text)
+                self.assertGreater(len(self.json("tokenize", "-m", model, "-f", path, "--ids")), 0)
+                self.ok("tokenize", "-m", model, "-f", path).decode()  # valid UTF-8
+
+
+class HelpTest(ProgramTest):
+    def test_each_command_explains_its_options(self):
+        model = ["--model", "--ctx-size", "--batch-size", "--threads", "--kv", "--cache-type-k", "--cache-type-v"]
+        sampling = ["--predict", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
+                    "--ignore-eos", "--prompt", "--file"]
+        for command, options in [
+                ([], ["run", "chat", "plan", "bench", "eval", "tokenize"]), (["run"], model + sampling),
+                (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
+                (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
+                             "--threads", "--output"]),
+                (["eval"], ["ppl"]),
+                (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
+                (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:
+            for flag in ["-h", "--help"]:
+                out = self.ok(*command, flag).decode()
+                for option in options:
+                    self.assertIn(option, out)
+
+
+if __name__ == "__main__":
+    program.main()
