@@ -111,7 +111,7 @@ class Bench {
   Model model_;
   std::size_t pool_bytes_ = 0;
   std::optional<BlockPool> blocks_;  // of the running spec
-  std::vector<Token> text_;  // [position]
+  std::vector<Token> text_;          // [position]
   Workspace work_;
   std::optional<BenchReport> report_;
   std::optional<Progress> progress_;

@@ -32,7 +32,8 @@ std::size_t panel_cost(const Matrix& w, int tiles) {
 }
 
 Cut cut(const Matrix& w, const Activations& x, std::size_t task_cost) {
-  const std::size_t tile_bytes = static_cast<std::size_t>(kTileInputs * kInputBytes) * static_cast<std::size_t>(x.cols());
+  const std::size_t tile_bytes =
+      static_cast<std::size_t>(kTileInputs * kInputBytes) * static_cast<std::size_t>(x.cols());
   const int chunk_tiles = static_cast<int>(std::clamp<std::size_t>(kChunkBytes / tile_bytes, 1, 1 << 20));
   const int chunks = divide_up(x.tiles(), chunk_tiles);
   const std::size_t cost = panel_cost(w, divide_up(x.tiles(), chunks));
@@ -104,8 +105,9 @@ void Activations::set(const float* x, int rows, int cols, ThreadPool& pool) {
 void Activations::quantize(int tile) {
   const int first = first_row(tile);
   const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
-  kernels_->quantize(x_ + std::ptrdiff_t{first} * cols_, cols_, first_row(tile + 1) - first, blocks_,
-                     {codes_.data() + at * kInputBytes * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
+  kernels_->quantize(
+      x_ + std::ptrdiff_t{first} * cols_, cols_, first_row(tile + 1) - first, blocks_,
+      {codes_.data() + at * kInputBytes * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
 }
 
 void Activations::make_float_tiles(ThreadPool& pool) {

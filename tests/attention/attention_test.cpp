@@ -198,8 +198,8 @@ TEST(Attention, WindowsLagAndEmptySets) {
           }
 }
 
-// To the bit for float rows, so that the cut of a text into steps changes nothing: over several partitions, with a window
-// that begins in the middle of one.
+// To the bit for float rows, so that the cut of a text into steps changes nothing: over several partitions, with a
+// window that begins in the middle of one.
 TEST(Attention, PromptPathEqualsDecodePath) {
   for (const Format format : kAll) {
     const Case c{.k = format, .v = format, .tokens = 40, .runs = {{1300, 5}, {20}}, .window = 1100};
