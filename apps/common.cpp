@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -130,7 +131,7 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
   std::vector<std::shared_ptr<const KvSpec>> specs;
   for (const std::string& item : args.specs)
     for (std::string text : split_specs(item)) {
-      if (!bits.empty()) text = text == "full" ? bits : text + " + " + bits;
+      if (!bits.empty()) text = text == "full" ? bits : fmt::format("{} + {}", text, bits);
       specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape)));
     }
   return specs;
@@ -227,7 +228,7 @@ void Progress::update(std::size_t done) {
   last_ = now;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
-  const int left = rate > 0 ? static_cast<int>(static_cast<double>(total_ - done) / rate + 0.5) : 0;
+  const long left = rate > 0 ? std::lround(static_cast<double>(total_ - done) / rate) : 0;
   fmt::print(stderr, "\r\x1b[K{} {}/{}  {:.1f}/s  {}:{:02} left", label_, done, total_, rate, left / 60, left % 60);
   std::fflush(stderr);
   drawn_ = true;
