@@ -170,7 +170,7 @@ class ModelFileTest(ProgramTest):
 
     def test_weights_that_are_not_numbers(self):
         content = LLAMA.read_bytes()
-        path = self.file("nan.gguf", content[:-40000] + b"\xff" * 40000)
+        path = self.file("nan.gguf", content[:-20000] + b"\xff" * 20000)  # of output.weight, the last tensor
         text = self.file("text.txt", "in the rain " * 100)
         for line in [["run", "-p", "x"], ["run", "-p", "x", "--temp", 0], ["chat", "-p", "x"],
                      ["eval", "ppl", "-f", text, "-c", 32, "--windows", 1]]:
