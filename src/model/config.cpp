@@ -157,8 +157,8 @@ ModelConfig ModelConfig::from(const GgufFile& file) {
   config.heads = same_in_all_layers(in, "attention.head_count", config.layers, 0);
   require(config.heads > 0, "{}: {} is missing", file.path(), in.key("attention.head_count"));
   config.kv_heads = same_in_all_layers(in, "attention.head_count_kv", config.layers, config.heads);
-  require(config.heads % config.kv_heads == 0, "{}: {} query heads do not divide among {} KV heads", file.path(),
-          config.heads, config.kv_heads);
+  require(config.heads % config.kv_heads == 0, "{}: {} is {}, expected a divisor of the {} query heads", file.path(),
+          in.key("attention.head_count_kv"), config.kv_heads, config.heads);
   require(in.file.has(in.key("attention.key_length")) || config.hidden % config.heads == 0,
           "{}: {} is missing and {} channels do not divide among {} heads", file.path(), in.key("attention.key_length"),
           config.hidden, config.heads);

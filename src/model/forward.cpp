@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -178,6 +179,10 @@ void Model::embed(Step& step) {
     dequantize(table.type, table.data.subspan(static_cast<std::size_t>(tokens[row]) * row_bytes, row_bytes), x);
     if (config_.embedding_scale != 1) step.ops.scale(x.data(), config_.embedding_scale, hidden);
   });
+  // The other weights are checked when they are packed; these stay in the file.
+  for (std::size_t i = 0; i < step.tokens * hidden; ++i)
+    require(std::isfinite(step.work.x[i]), "{}: tensor \"{}\", row {} is not of finite numbers", file_.path(),
+            table.name, tokens[i / hidden]);
 }
 
 std::span<const float> Model::head(Step& step) {

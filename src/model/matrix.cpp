@@ -2,8 +2,10 @@
 #include "model/matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 
+#include "base/error.h"
 #include "model/pack.h"
 
 namespace lamina {
@@ -70,9 +72,13 @@ Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool) {
   m.cols_ = tensor.cols();
   const std::size_t bytes = panel_bytes(m.format_, m.cols_);
   m.bytes_ = AlignedBuffer(static_cast<std::size_t>(m.panels()) * bytes);
+  std::atomic<bool> finite{true};
   pool.parallel_for(m.panels(), [&](int panel, int) {
-    pack_panel(tensor, m.format_, panel, m.bytes_.data() + static_cast<std::size_t>(panel) * bytes);
+    std::byte* const to = m.bytes_.data() + static_cast<std::size_t>(panel) * bytes;
+    pack_panel(tensor, m.format_, panel, to);
+    if (!panel_is_finite(m.format_, m.cols_, to)) finite = false;
   });
+  require(finite, "tensor \"{}\" holds weights that are not finite numbers", tensor.name);
   return m;
 }
 

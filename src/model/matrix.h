@@ -17,6 +17,7 @@ namespace lamina {
 class Matrix {
  public:
   Matrix() = default;
+  // Error if a weight is not a finite number.
   static Matrix pack(const TensorView& tensor, ThreadPool& pool);
 
   WeightFormat format() const { return format_; }

@@ -23,6 +23,8 @@ struct Block4 {              // 32 weights in W4
   std::uint16_t scale, min;  // f16
 };
 
+constexpr std::uint16_t kNotFinite = 0x7c00;  // the f16 infinity, as the scale of a block that holds no numbers
+
 struct Block8 {            // 32 weights in W8
   std::uint8_t codes[32];  // offset by 128
   std::uint16_t scale;     // f16
@@ -181,6 +183,8 @@ void pack_requantized(const Row& row, int lane, std::byte* out) {
   Block8 block;
   for (std::size_t c = 0; c < weights.size(); c += kBlockCols, out += step_bytes(WeightFormat::kW8)) {
     requantize(&weights[c], block);
+    const bool finite = std::all_of(&weights[c], &weights[c] + kBlockCols, [](float w) { return std::isfinite(w); });
+    if (!finite) block.scale = kNotFinite;
     place(block, lane, out);
   }
 }
@@ -271,6 +275,21 @@ void pack_panel(const TensorView& tensor, WeightFormat format, std::int64_t pane
     const std::size_t at = static_cast<std::size_t>(panel * kPanelRows + lane) * row_bytes;
     pack_row({tensor.data.subspan(at, row_bytes), tensor.cols(), tensor.type}, format, lane, out);
   }
+}
+
+bool panel_is_finite(WeightFormat format, std::int64_t cols, const std::byte* panel) {
+  // An infinity or a NaN has all exponent bits set. The numbers stand at the start of each step, 16 or 32 of them.
+  const bool wide = format == WeightFormat::kF32;
+  const std::uint32_t exponent = wide ? 0x7f800000U : format == WeightFormat::kBF16 ? 0x7f80U : 0x7c00U;
+  const std::size_t bytes = wide ? 4 : 2, numbers = format == WeightFormat::kW4 ? 2 * kPanelRows : kPanelRows;
+  const std::byte* const end = panel + panel_bytes(format, cols);
+  for (; panel != end; panel += step_bytes(format))
+    for (std::size_t i = 0; i < numbers; ++i) {
+      std::uint32_t number = 0;
+      std::memcpy(&number, panel + i * bytes, bytes);
+      if ((number & exponent) == exponent) return false;
+    }
+  return true;
 }
 
 }  // namespace lamina

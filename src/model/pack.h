@@ -26,4 +26,7 @@ std::size_t panel_bytes(WeightFormat format, std::int64_t cols);
 // Writes panel `panel` of the tensor to out[panel_bytes]; rows past the last are zero.
 void pack_panel(const TensorView& tensor, WeightFormat format, std::int64_t panel, std::byte* out);
 
+// Whether a packed panel stands for finite numbers only: a scale or a weight that is none would poison every product.
+bool panel_is_finite(WeightFormat format, std::int64_t cols, const std::byte* panel);
+
 }  // namespace lamina

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/weights.h"
 
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -24,6 +25,8 @@ class Loader {
     const TensorView& tensor = file_.tensor(name, {size});
     std::vector<float> values(static_cast<std::size_t>(size));
     dequantize(tensor.type, tensor.data, values);
+    for (const float value : values)
+      require(std::isfinite(value), "tensor \"{}\" holds weights that are not finite numbers", name);
     return values;
   }
 
@@ -68,7 +71,7 @@ LayerWeights load_layer(Loader& in, const ModelConfig& config, int layer) {
 
 }  // namespace
 
-Weights load_weights(const GgufFile& file, const ModelConfig& config, ThreadPool& pool) {
+Weights load_weights(const GgufFile& file, const ModelConfig& config, ThreadPool& pool) try {
   Loader in(file, pool);
   Weights weights;
   weights.embedding = in.view("token_embd.weight", config.vocab, config.hidden);
@@ -78,6 +81,9 @@ Weights load_weights(const GgufFile& file, const ModelConfig& config, ThreadPool
       in.matrix(file.find("output.weight") ? "output.weight" : "token_embd.weight", config.vocab, config.hidden);
   in.check_all_used();
   return weights;
+} catch (const Error& error) {
+  if (std::string_view(error.what()).starts_with(file.path())) throw;
+  fail("{}: {}", file.path(), error.what());
 }
 
 std::size_t Weights::bytes() const {

@@ -158,7 +158,7 @@ class ModelFileTest(ProgramTest):
                 ("blk.1.ffn_up.weight", tensor("blk.1.ffn_up.weight", 24, "<Q", 33)),
                 ("block_count|blk", key("llama.block_count", "<I", 5)),
                 ("block_count", key("llama.block_count", "<I", 0)),
-                ("KV heads", key("llama.attention.head_count_kv", "<I", 3)),
+                ("head_count_kv is 3", key("llama.attention.head_count_kv", "<I", 3)),
                 ("head_count", key("llama.attention.head_count", "<I", 0)),
                 ("context_length", key("llama.context_length", "<I", 0)),
                 ("embedding_length|token_embd", key("llama.embedding_length", "<I", 64)),
@@ -174,7 +174,10 @@ class ModelFileTest(ProgramTest):
         text = self.file("text.txt", "in the rain " * 100)
         for line in [["run", "-p", "x"], ["run", "-p", "x", "--temp", 0], ["chat", "-p", "x"],
                      ["eval", "ppl", "-f", text, "-c", 32, "--windows", 1]]:
-            self.refused(1, "nan|not finite", *line, "-m", path)
+            self.refused(1, "nan|not finite|not of finite", *line, "-m", path)
+        for behind in (60000, 100000, 150000):  # of other tensors
+            path = self.file("nan.gguf", content[:-behind] + b"\xff" * 64 + content[64 - behind:])
+            self.refused(1, "nan.gguf.*finite", "run", "-p", "x", "-m", path)
 
     def test_random_damage_never_crashes(self):
         chance = random.Random(1)
