@@ -119,7 +119,9 @@ void Attention::plan() {
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
     const int tokens = static_cast<int>(queries_[i].pos.size());
     for (int h = 0; h < shape_.kv_heads; ++h) {
-      if (tokens * group_ <= kDecodeQueryRows) {
+      const bool codes = std::any_of(queries_[i].segments[h].begin(), queries_[i].segments[h].end(),
+                                     [](const Segment& s) { return has_scales(s.k_format) || has_scales(s.v_format); });
+      if (tokens * group_ <= kDecodeQueryRows && !(queries_[i].prompt && codes)) {
         plan_partitions(i, h);
         continue;
       }

@@ -4,7 +4,9 @@
 //
 // A sequence's result depends, bit for bit, on nothing but its own query: not on the threads, not on the other queries
 // of the call. Few query rows take the decode path (each partition of rows is read once for all of them), many take
-// the prompt path (tiles of queries by blocks of rows, as products of float32 matrices); the two differ in rounding.
+// the prompt path (tiles of queries by blocks of rows, as products of float32 matrices). The two agree to the bit on
+// float rows; on rows of codes, which decode multiplies as integers, they differ in rounding, so there the tokens of a
+// prompt take the prompt path however few of them come at once.
 #pragma once
 #include <memory>
 #include <span>
@@ -32,6 +34,7 @@ struct Query {
   std::span<const std::span<const Segment>> segments;  // [kv_heads]
   float* out = nullptr;                                // [tokens][heads][head_dim]; exactly 0 where no row is visible
   float* lse = nullptr;  // [tokens][heads] or null: log-sum-exp of the scores, -inf where no row is visible
+  bool prompt = false;   // rows of codes are read as on the prompt path even by a few tokens: see below
 };
 
 // Work lists and buffers, kept between calls so that attention does not allocate. For one call at a time.

@@ -68,8 +68,14 @@ std::span<const float> Session::decode(Token token) {
 }
 
 std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase) {
-  const Chunk chunk{.kv = &kv_, .tokens = tokens, .logits = logits};
-  const auto out = model_.forward({&chunk, 1}, work_, pool_);
+  const Chunk chunk{.kv = &kv_, .tokens = tokens, .logits = logits, .prompt = phase != Phase::kDecode};
+  std::span<const float> out;
+  try {
+    out = model_.forward({&chunk, 1}, work_, pool_);
+  } catch (...) {
+    kv_.discard();
+    throw;
+  }
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
   kv_.commit(phase, static_cast<int>(tokens.size()));
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());

@@ -89,6 +89,10 @@ std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   return slot.heads;
 }
 
+void KvSequence::discard() {
+  for (Slot& slot : slots_) drop_from(slot, length_);
+}
+
 int KvSequence::step_limit() const {
   return spec_->grid > 0 ? spec_->grid - length_ % spec_->grid : std::numeric_limits<int>::max();
 }

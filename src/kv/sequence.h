@@ -41,6 +41,9 @@ class KvSequence {
   void commit(Phase phase, int appended, int accepted);
   void commit(Phase phase, int tokens) { commit(phase, tokens, tokens); }
 
+  // Drops what was appended since the last commit: for a step that failed half-way.
+  void discard();
+
   // How many of the next tokens may be appended in one step of a prompt: commits happen at grid boundaries.
   int step_limit() const;
 

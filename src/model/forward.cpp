@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <utility>
@@ -13,6 +14,16 @@
 #include "model/dequant.h"
 
 namespace lamina {
+namespace {
+
+bool all_finite(const float* x, std::size_t n) {
+  std::uint32_t bad = 0;  // in integers, which the compiler vectorises
+  for (std::size_t i = 0; i < n; ++i)
+    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & 0x7f800000U) == 0x7f800000U);
+  return bad == 0;
+}
+
+}  // namespace
 
 struct Model::Step {
   std::span<const Chunk> chunks;
@@ -113,9 +124,13 @@ void Model::append(Step& step, int layer) {
     });
   std::size_t row = 0;
   for (const Chunk& chunk : step.chunks) {
-    if (writes(chunk, layer))
+    if (writes(chunk, layer)) {
+      const std::size_t size = chunk.tokens.size() * width;
+      require(all_finite(&work.k[row * width], size) && all_finite(&work.v[row * width], size),
+              "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
       chunk.kv->append(LayerId{layer}, static_cast<int>(chunk.tokens.size()), &work.k[row * width],
                        &work.v[row * width]);
+    }
     row += chunk.tokens.size();
   }
 }
@@ -137,7 +152,8 @@ void Model::attend_rows(Step& step, int layer) {
                             .pos = std::span(work.positions).subspan(row, chunk.tokens.size()),
                             .segments = chunk.kv->segments(LayerId{layer}),
                             .out = &work.attended[row * width],
-                            .lse = nullptr});
+                            .lse = nullptr,
+                            .prompt = chunk.prompt});
     row += chunk.tokens.size();
   }
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);

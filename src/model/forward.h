@@ -26,6 +26,7 @@ struct Chunk {
   KvSequence* kv = nullptr;
   std::span<const Token> tokens;
   Logits logits = Logits::kLast;
+  bool prompt = false;  // tokens of a prompt: how many come in one step changes no bit of their logits
 };
 
 // Buffers of a forward pass, grown to the largest step seen.

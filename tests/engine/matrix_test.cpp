@@ -69,12 +69,6 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, int>>
     return result;
   }
 
-  static float most(const std::vector<float>& a, const std::vector<float>& b) {
-    float largest = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::fabs(a[i] - b[i]));
-    return largest;
-  }
-
   static constexpr std::size_t kPrompt = 45;
   ThreadPool one_{1}, two_{2};
   std::unique_ptr<Model> model_;
@@ -91,7 +85,6 @@ TEST_P(SpecMatrix, EveryCombinationHolds) {
     return std::make_shared<const KvSpec>(KvSpec::parse(text, model_->shape()));
   };
   const Result base = run(parse(join(map, "f16")), 16, one_);
-  const float scale = std::max(1.0F, *std::max_element(base.prompt.begin(), base.prompt.end()));
   for (const char* tokens : kTokens)
     for (const char* bits : kBits)
       for (const char* grid : kGrids) {
@@ -101,19 +94,13 @@ TEST_P(SpecMatrix, EveryCombinationHolds) {
         const Result a = run(spec, 16, one_);
         for (const auto* logits : {&a.prompt, &a.decode})
           for (const float x : *logits) ASSERT_TRUE(std::isfinite(x));
-        // Threads change nothing, and neither do chunks, but where prompts read codes (grid): there a step of few
-        // tokens multiplies codes, a step of many their float values.
+        // Threads change nothing, and neither do chunks.
         const Result b = run(spec, 16, two_);
         EXPECT_EQ(a.prompt, b.prompt);
         EXPECT_EQ(a.decode, b.decode);
         const Result c = run(spec, 5, two_);
-        if (*grid != '\0' && (has_scales(spec->k) || has_scales(spec->v))) {
-          EXPECT_LE(most(a.prompt, c.prompt), scale * 0.05F);
-          EXPECT_LE(most(a.decode, c.decode), scale * 0.05F);
-        } else {
-          EXPECT_EQ(a.prompt, c.prompt);
-          EXPECT_EQ(a.decode, c.decode);
-        }
+        EXPECT_EQ(a.prompt, c.prompt);
+        EXPECT_EQ(a.decode, c.decode);
         // A prompt reads its rows as appended: without a grid its logits are those of the dense cache.
         if (*grid == '\0' && spec->k != Format::kF32) {
           EXPECT_EQ(a.prompt, base.prompt);
