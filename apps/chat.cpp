@@ -53,6 +53,12 @@ class Conversation {
     forget_cache();
   }
 
+  // The next turn reads the whole conversation anew.
+  void forget_cache() {
+    fed_.clear();
+    generator_.restart();
+  }
+
   void turn(const std::string& text) {
     ordered_json messages = messages_;
     messages.push_back({{"role", "user"}, {"content", text}});
@@ -77,11 +83,6 @@ class Conversation {
  private:
   std::string piece(std::optional<Token> token) const {
     return token ? std::string(loaded_.tokenizer.piece(*token)) : std::string();
-  }
-
-  void forget_cache() {
-    fed_.clear();
-    generator_.restart();
   }
 
   const Arguments& args_;
@@ -146,8 +147,14 @@ void interact(Conversation& conversation) {
     } else if (message->starts_with('/')) {
       std::cerr << "unknown command " << *message << ": there are /reset, /kv and /exit\n";
     } else if (!message->empty()) {
-      conversation.turn(*message);
-      if (terminal) conversation.report();
+      try {
+        conversation.turn(*message);
+        if (terminal) conversation.report();
+      } catch (const Error& error) {
+        if (!terminal) throw;  // a script wants to know; a person goes on, with a shorter message or /reset
+        std::cerr << "lamina: error: " << error.what() << '\n';
+        conversation.forget_cache();
+      }
       if (interrupted()) {
         interrupted() = false;  // Ctrl-C ended the answer, not the conversation
         catch_interrupts();

@@ -39,7 +39,9 @@ std::pair<int, float> parse_logit_bias(const std::string& text) {
   int token = 0;
   float bias = 0;
   char rest = 0;
-  if (std::sscanf(text.c_str(), "%d%f%c", &token, &bias, &rest) != 2)
+  const char* const end = text.data() + text.size();
+  const auto [number_end, error] = std::from_chars(text.data(), end, token);
+  if (error != std::errc() || std::sscanf(number_end, "%f%c", &bias, &rest) != 1)
     throw CLI::ValidationError("--logit-bias", "\"" + text + "\" is not TOKEN+BIAS or TOKEN-BIAS");
   return {token, bias};
 }
@@ -131,7 +133,10 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
   std::vector<std::shared_ptr<const KvSpec>> specs;
   for (const std::string& item : args.specs)
     for (std::string text : split_specs(item)) {
-      if (!bits.empty()) text = text == "full" ? bits : fmt::format("{} + {}", text, bits);
+      if (!bits.empty()) {  // in place of "full", which names the other two axes' defaults as well
+        text = KvSpec::parse(text, shape).text();
+        text = text.starts_with("full") ? bits + text.substr(4) : fmt::format("{} + {}", text, bits);
+      }
       specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape)));
     }
   return specs;

@@ -14,6 +14,7 @@ namespace {
 struct Arguments {
   ModelArguments model;
   std::string output = "text";
+  int predict = 0;
 };
 
 void plan(const Arguments& args) {
@@ -21,10 +22,12 @@ void plan(const Arguments& args) {
   const ModelConfig config = ModelConfig::from(file);
   const KvShape shape = kv_shape(config);
   const Pos context = context_size(args.model, config);
+  require(args.predict < context, "--predict is {}, expected less than the context of {} tokens", args.predict,
+          context);
   const auto dense = static_cast<double>(dense_bytes(shape, context));
   auto rows = nlohmann::ordered_json::array();
   for (const auto& spec : all_specs(args.model, shape)) {
-    const KvPlan p = plan_kv(spec, shape, context, 0, args.model.batch);
+    const KvPlan p = plan_kv(spec, shape, context - args.predict, args.predict, args.model.batch);
     rows.push_back({{"kv_spec", spec->text()},
                     {"tokens", context},
                     {"kv_bytes", p.steady.total()},
@@ -58,6 +61,9 @@ void add_plan(CLI::App& program) {
   CLI::App* app = program.add_subcommand("plan", "bytes that a KV spec takes for a context, before loading a model");
   add_model_options(*app, args->model);
   add_kv_options(*app, args->model);
+  app->add_option("-n,--predict", args->predict,
+                  "how many of the context's tokens are decoded after the prompt: blocks fill in another order then")
+      ->check(CLI::Range(0, 1 << 24));
   app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   app->callback([args] { plan(*args); });
 }

@@ -2,6 +2,9 @@
 #include "base/thread_pool.h"
 
 #include <cassert>
+#include <system_error>
+
+#include "base/error.h"
 
 namespace lamina {
 namespace {
@@ -22,10 +25,17 @@ inline void relax() {
 
 ThreadPool::ThreadPool(int threads) {
   assert(threads >= 1);
-  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
+  try {
+    for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
+  } catch (const std::system_error& error) {
+    stop();
+    fail("cannot start {} threads: {}", threads, error.what());
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stop_ = true;
   epoch_.fetch_add(1);
   epoch_.notify_all();

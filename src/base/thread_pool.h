@@ -13,7 +13,7 @@ namespace lamina {
 
 class ThreadPool {
  public:
-  // threads >= 1, the calling thread included.
+  // threads >= 1, the calling thread included. Error if the system refuses to start them.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -39,6 +39,7 @@ class ThreadPool {
  private:
   using Call = void (*)(void*, int task, int thread);
   void run(int tasks, Call call, void* fn);
+  void stop();
   void work(int thread);
   void take_tasks(int thread);
 

@@ -88,7 +88,7 @@ void Run::free_unused(BlockPool& pool) {
     }
   if (rows() == 0) {
     first_ = last_ = 0;
-    pos_ = {};
+    pos_ = std::vector<Pos>();  // = {} would keep the memory
   }
 }
 

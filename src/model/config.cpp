@@ -9,7 +9,8 @@
 namespace lamina {
 namespace {
 
-// Limits of what a file may claim: far above real models, low enough that products of two fit 64 bits.
+// Limits of what a file may claim: far above real models, low enough that products of two fit 64 bits. Widths of
+// heads together are held below it too, so that they fit an int.
 constexpr std::int64_t kMost = 1 << 24;
 
 struct Reader {
@@ -165,6 +166,8 @@ ModelConfig ModelConfig::from(const GgufFile& file) {
   config.head_dim = in.count_or("attention.key_length", std::max(1, config.hidden / config.heads));
   require(config.head_dim <= 512 && config.head_dim % 2 == 0, "{}: {} is {}, expected an even number up to 512",
           file.path(), in.key("attention.key_length"), config.head_dim);
+  require(std::int64_t{config.heads} * config.head_dim <= kMost,
+          "{}: {} heads of {} channels, expected at most {} in all", file.path(), config.heads, config.head_dim, kMost);
   const int value_dim = in.count_or("attention.value_length", config.head_dim);
   require(value_dim == config.head_dim, "{}: {} is {}, expected {} as for keys", file.path(),
           in.key("attention.value_length"), value_dim, config.head_dim);

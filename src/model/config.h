@@ -36,7 +36,7 @@ struct ModelConfig {
   static ModelConfig from(const GgufFile& file);
 };
 
-// What the KV store knows of the model, with the fingerprint that strategy files name.
+// What the KV store knows of the model. Its fingerprint stays empty until the search that writes strategy files exists.
 KvShape kv_shape(const ModelConfig& config);
 
 }  // namespace lamina

@@ -158,6 +158,7 @@ class ModelFileTest(ProgramTest):
                 ("blk.1.ffn_up.weight", tensor("blk.1.ffn_up.weight", 24, "<Q", 33)),
                 ("block_count|blk", key("llama.block_count", "<I", 5)),
                 ("block_count", key("llama.block_count", "<I", 0)),
+                ("8388610 heads of", key("llama.attention.head_count", "<I", 8388610)),
                 ("head_count_kv is 3", key("llama.attention.head_count_kv", "<I", 3)),
                 ("head_count", key("llama.attention.head_count", "<I", 0)),
                 ("context_length", key("llama.context_length", "<I", 0)),

@@ -157,6 +157,32 @@ TEST(Sequence, ForksShareUntilTheyWrite) {
   EXPECT_EQ(pool.held_bytes(), held + std::size_t{2} * 2 * 2 * pool.memory().block_bytes);  // one new block a plane
 }
 
+TEST(Sequence, DiscardsAStepThatFailedHalfWay) {
+  const KvShape s = shape(2, 2, 64);
+  const auto sp = spec("k8v8", s);
+  const std::size_t block = code_tile_bytes(Format::kF16, 64);
+  BlockPool pool(s, 20 * block, Format::kF16);  // 16 rows of a layer take 4 blocks
+  const std::vector<float> rows(std::size_t{64} * 2 * 64, 0.5F);
+  {
+    KvSequence kv(sp, s, pool);
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 16, rows.data(), rows.data());
+    kv.commit(Phase::kPromptEnd, 16);
+    const auto fail_half_way = [&] {
+      for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 40, rows.data(), rows.data());
+    };
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      EXPECT_THROW(fail_half_way(), Error);
+      kv.discard();
+      EXPECT_EQ(kv.bytes().rows, std::size_t{16} * 2 * 2 * 2 * 64 * 2);
+      EXPECT_EQ(pool.held_bytes(), 8 * block);
+    }
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 1, rows.data(), rows.data());
+    kv.commit(Phase::kDecode, 1);
+    EXPECT_EQ(kv.length(), 17);
+  }
+  EXPECT_EQ(pool.held_bytes(), 0U);
+}
+
 TEST(Pool, GivesMemoryBack) {
   const KvShape s = shape(1, 1, 64);
   BlockPool pool(s, 64 << 20);
