@@ -135,7 +135,8 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
     for (std::string text : split_specs(item)) {
       if (!bits.empty()) {  // in place of "full", which names the other two axes' defaults as well
         text = KvSpec::parse(text, shape).text();
-        text = text.starts_with("full") ? bits + text.substr(4) : fmt::format("{} + {}", text, bits);
+        text =
+            text.starts_with("full") ? fmt::format("{}{}", bits, text.substr(4)) : fmt::format("{} + {}", text, bits);
       }
       specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape)));
     }
