@@ -18,6 +18,8 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  // Gives the pages read so far back; what is read again comes from the page cache.
+  void release_pages() const;
 
  private:
   std::span<const std::byte> bytes_;

@@ -254,7 +254,9 @@ const Rope& Model::rope_of(const Workspace& work, int layer) const {
 }
 
 Model::Model(GgufFile file, ThreadPool& pool)
-    : file_(std::move(file)), config_(ModelConfig::from(file_)), weights_(load_weights(file_, config_, pool)) {}
+    : file_(std::move(file)), config_(ModelConfig::from(file_)), weights_(load_weights(file_, config_, pool)) {
+  file_.release_pages();  // the packed weights are a copy
+}
 
 Model Model::load(const std::string& path, ThreadPool& pool) { return Model(GgufFile::open(path), pool); }
 

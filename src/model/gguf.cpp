@@ -272,4 +272,8 @@ const TensorView& GgufFile::tensor(std::string_view name, std::initializer_list<
   return found;
 }
 
+void GgufFile::release_pages() const {
+  for (const MappedFile& file : files_) file.release_pages();
+}
+
 }  // namespace lamina

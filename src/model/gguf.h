@@ -106,7 +106,8 @@ class GgufFile {
   const TensorView* find(std::string_view name) const;                                               // null if absent
   const TensorView& tensor(std::string_view name) const;                                             // Error if absent
   const TensorView& tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const;  // Error if other
-  std::size_t file_bytes() const { return file_bytes_; }                                             // all parts
+  void release_pages() const;                             // of all parts: MappedFile::release_pages
+  std::size_t file_bytes() const { return file_bytes_; }  // all parts
 
  private:
   GgufFile() = default;
