@@ -51,7 +51,6 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
     : memory_(std::exchange(other.memory_, {})),
       capacity_(other.capacity_),
       held_(std::exchange(other.held_, 0)),
-      peak_(other.peak_),
       references_(std::move(other.references_)),
       warm_(std::move(other.warm_)),
       cold_(std::move(other.cold_)) {}
@@ -69,7 +68,7 @@ BlockId BlockPool::acquire() {
   }
   assert(references_[block] == 0);
   references_[block] = 1;
-  peak_ = std::max(peak_, ++held_);
+  ++held_;
   return block;
 }
 

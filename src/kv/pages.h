@@ -36,18 +36,16 @@ class BlockPool {
   const BlockMemory& memory() const { return memory_; }
   bool counts_only() const { return memory_.base == nullptr; }
   std::size_t held_bytes() const { return held_ * memory_.block_bytes; }
-  std::size_t peak_bytes() const { return peak_ * memory_.block_bytes; }
   std::size_t capacity_bytes() const { return capacity_ * memory_.block_bytes; }
-  void reset_peak() { peak_ = held_; }
 
  private:
   BlockPool() = default;
 
   BlockMemory memory_;
-  std::size_t capacity_ = 0, held_ = 0, peak_ = 0;  // in blocks
-  std::vector<std::uint32_t> references_;           // [block]; its size is the number of blocks ever used
-  std::vector<BlockId> warm_;                       // free, memory resident
-  std::vector<BlockId> cold_;                       // free, memory given back
+  std::size_t capacity_ = 0, held_ = 0;    // in blocks
+  std::vector<std::uint32_t> references_;  // [block]; its size is the number of blocks ever used
+  std::vector<BlockId> warm_;              // free, memory resident
+  std::vector<BlockId> cold_;              // free, memory given back
 };
 
 }  // namespace lamina

@@ -26,8 +26,6 @@ class Run {
 
   std::uint32_t rows() const { return last_ - first_; }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }
-  Format k_format() const { return k_; }
-  Format v_format() const { return v_; }
 
   // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n.
   void grow(BlockPool& pool, std::span<const Pos> pos);
