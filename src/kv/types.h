@@ -24,6 +24,10 @@ struct KvShape {
   int head_dim = 0;            // of K and of V
   std::vector<Pos> windows{};  // [layer] sliding window in tokens, the query's own included; 0 = none; may be empty
   std::string fingerprint{};   // of the model, for files made for one model only; empty: unknown, nothing is checked
+  // Of a model that was trained to share rows between layers (LCKV, CLA, YOCO): what `full` means for it.
+  std::vector<int> targets{};                   // [layer] the layer whose rows it reads; empty: each layer its own
+  bool no_diagonal = false;                     // no layer sees a token's own row (LCKV's force_nodiag)
+  int forward_passes = 7, backward_passes = 2;  // LCKV: how often the layers that read upwards run on a prompt
 
   Pos window(LayerId layer) const { return windows.empty() ? 0 : windows.at(static_cast<std::size_t>(index(layer))); }
 };

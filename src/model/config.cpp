@@ -184,6 +184,11 @@ KvShape kv_shape(const ModelConfig& config) {
   shape.kv_heads = config.kv_heads;
   shape.head_dim = config.head_dim;
   shape.windows = config.windows;
+  shape.fingerprint = config.fingerprint;
+  shape.targets = config.targets;
+  shape.no_diagonal = config.no_diagonal;
+  shape.forward_passes = config.forward_passes;
+  shape.backward_passes = config.backward_passes;
   return shape;
 }
 

@@ -27,8 +27,12 @@ struct ModelConfig {
   float attention_scale = 0;  // scores are scale * (q . k)
   float embedding_scale = 1;
   std::vector<Pos> windows;  // [layer] sliding window in tokens, own included; 0 = none
-  RopeConfig rope;           // layers without a window
-  RopeConfig window_rope;    // layers with one
+  std::vector<int> targets;  // [layer] the layer whose K and V it reads, of a model trained so; empty: its own
+  bool no_diagonal = false;  // LCKV's force_nodiag
+  int forward_passes = 7, backward_passes = 2;  // LCKV
+  std::string fingerprint;                      // hex SHA-256 of the tensors' names and shapes
+  RopeConfig rope;                              // layers without a window
+  RopeConfig window_rope;                       // layers with one
 
   const RopeConfig& rope_of(int layer) const { return windows[static_cast<std::size_t>(layer)] ? window_rope : rope; }
 
@@ -36,7 +40,7 @@ struct ModelConfig {
   static ModelConfig from(const GgufFile& file);
 };
 
-// What the KV store knows of the model. Its fingerprint stays empty until the search that writes strategy files exists.
+// What the KV store knows of the model.
 KvShape kv_shape(const ModelConfig& config);
 
 }  // namespace lamina
