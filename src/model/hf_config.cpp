@@ -153,7 +153,7 @@ RopeConfig read_rope(const Fields& in, const ModelConfig& config) {
 // ---- layers that share their K and V: LCKV --------------------------------------------------------------------------
 
 std::vector<LayerType> read_layer_types(const Fields& in, const ModelConfig& config, int most) try {
-  const std::vector<LayerType> types = parse_layer_types(in.string("layer_types"));
+  std::vector<LayerType> types = parse_layer_types(in.string("layer_types"));
   require(types.size() == static_cast<std::size_t>(config.layers), "{} items, expected {}, as num_hidden_layers says",
           types.size(), config.layers);
   for (std::size_t layer = 0; layer < types.size(); ++layer)
@@ -231,9 +231,12 @@ void refuse_what_changes_the_arithmetic(const Fields& in) {
 }
 
 // Without lm_head.weight the embedding serves as the head, which the config must say.
-void check_head(const Fields& in, const HfFolder& folder) {
+void check_embedding(const Fields& in, const HfFolder& folder) {
   const TensorView* head = folder.tensors().find("output.weight");
   const TensorView* embedding = folder.tensors().find("token_embd.weight");
+  if (embedding != nullptr)
+    in.check(in.count("vocab_size") == embedding->rows(), "vocab_size",
+             fmt::format("{}, as model.embed_tokens.weight has rows", embedding->rows()));
   const bool tied = in.boolean("tie_word_embeddings", false);
   in.check(tied || head != nullptr, "tie_word_embeddings", "true, as the folder has no tensor \"lm_head.weight\"");
   const bool same = head == nullptr || embedding == nullptr ||
@@ -261,7 +264,7 @@ ModelConfig read_config(const HfFolder& folder) {
   if (type == "lckv-llama") read_lckv(in, config);
   if (type == "opt-llama") read_old_lckv(in, config);
   in.check(type != "llama" || in.find("layer_types") == nullptr, "layer_types", "none for a model_type \"llama\"");
-  check_head(in, folder);
+  check_embedding(in, folder);
   return config;
 }
 
