@@ -2,15 +2,18 @@
 #include "kv/run.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstring>
 
+#include "base/half.h"
 #include "kernels/attend.h"
 
 namespace lamina {
 namespace {
 
 constexpr std::uint32_t kPosStep = 256;  // positions grow, and forget rows that left, by this many
+constexpr float kMaxHalf = 65504;
 
 }  // namespace
 
@@ -23,17 +26,57 @@ KvBytes& KvBytes::operator+=(const KvBytes& other) {
   return *this;
 }
 
-Run::Run(const KvShape& shape, std::size_t block_bytes, Format k, Format v)
-    : k_(k), v_(v), heads_(shape.kv_heads), head_dim_(shape.head_dim), planes_(static_cast<std::size_t>(heads_)) {
-  const auto plane = [&](std::size_t tile) {
-    assert(tile <= block_bytes);
-    return PlaneShape{.tiles_per_block = tile ? static_cast<std::uint32_t>(block_bytes / tile) : 1,
-                      .tile_bytes = static_cast<std::uint32_t>(tile)};
-  };
-  shapes_[kKCodes] = plane(code_tile_bytes(k, head_dim_));
-  shapes_[kVCodes] = plane(code_tile_bytes(v, head_dim_));
-  shapes_[kKScales] = plane(scale_tile_bytes(k, head_dim_));
-  shapes_[kVScales] = plane(scale_tile_bytes(v, head_dim_));
+Run::Run(const KvShape& shape, std::size_t block_bytes, const RunLayout& layout)
+    : layout_(layout), heads_(shape.kv_heads), head_dim_(shape.head_dim) {
+  for (const RowKind kind : {RowKind::kKey, RowKind::kValue})
+    for (const What what : {What::kCodes, What::kScales, What::kGains}) {
+      const Format format = layout.of(kind).format;
+      const std::size_t tile = what == What::kCodes    ? code_tile_bytes(format, head_dim_)
+                               : what == What::kScales ? scale_tile_bytes(format, head_dim_)
+                                                       : kTileRows * sizeof(std::uint16_t);
+      assert(tile <= block_bytes);
+      const PlaneBlocks plane{.tiles_per_block = tile ? static_cast<std::uint32_t>(block_bytes / tile) : 1,
+                              .tile_bytes = static_cast<std::uint32_t>(tile)};
+      planes_.insert(planes_.end(), static_cast<std::size_t>(planes_of(kind, what)), plane);
+    }
+}
+
+int Run::planes_of(RowKind kind, What what) const {
+  const TensorLayout& tensor = layout_.of(kind);
+  if (what == What::kGains) return tensor.gains;
+  return what == What::kCodes || has_scales(tensor.format) ? tensor.copies * heads_ : 0;
+}
+
+std::size_t Run::first_plane(RowKind kind, What what) const {
+  std::size_t first = 0;
+  for (const RowKind k : {RowKind::kKey, RowKind::kValue})
+    for (const What w : {What::kCodes, What::kScales, What::kGains}) {
+      if (k == kind && w == what) return first;
+      first += static_cast<std::size_t>(planes_of(k, w));
+    }
+  return first;
+}
+
+Plane Run::plane(RowKind kind, What what, int index) const {
+  if (planes_of(kind, what) == 0) return {};
+  const PlaneBlocks& plane = planes_[first_plane(kind, what) + static_cast<std::size_t>(index)];
+  return {.blocks = plane.blocks.data(),
+          .first_block = plane.first_block,
+          .tiles_per_block = plane.tiles_per_block,
+          .tile_bytes = plane.tile_bytes};
+}
+
+RowPlanes Run::row_planes(const BlockMemory& memory, RowKind kind, int copy, int head) const {
+  return {.memory = memory,
+          .kind = kind,
+          .format = layout_.of(kind).format,
+          .head_dim = head_dim_,
+          .codes = plane(kind, What::kCodes, copy * heads_ + head),
+          .scales = plane(kind, What::kScales, copy * heads_ + head)};
+}
+
+std::byte* Run::gain_at(const BlockMemory& memory, RowKind kind, int gain, std::uint32_t row) const {
+  return plane(kind, What::kGains, gain).tile(memory, row / kTileRows) + row % kTileRows * sizeof(std::uint16_t);
 }
 
 void Run::grow(BlockPool& pool, std::span<const Pos> pos) {
@@ -50,42 +93,36 @@ void Run::grow(BlockPool& pool, std::span<const Pos> pos) {
 
 void Run::make_writable(BlockPool& pool, std::uint32_t row) {
   if (row >= last_) return;
-  for (auto& head : planes_)
-    for (std::size_t p = 0; p < kPlanes; ++p) {
-      if (shapes_[p].tile_bytes == 0) continue;
-      const std::uint32_t rows_per_block = shapes_[p].tiles_per_block * kTileRows;
-      auto& [blocks, first_block] = head[p];
-      if (blocks.empty()) first_block = row / rows_per_block;
-      const std::uint32_t end = (last_ - 1) / rows_per_block + 1 - first_block;
-      for (std::uint32_t b = row / rows_per_block - first_block; b < blocks.size(); ++b) {
-        if (!pool.shared(blocks[b])) continue;
-        const BlockId copy = pool.acquire();
-        const auto& [base, size] = pool.memory();
-        if (base) std::memcpy(base + copy * size, base + blocks[b] * size, size);
-        pool.release(blocks[b]);
-        blocks[b] = copy;
-      }
-      while (blocks.size() < end) blocks.push_back(pool.acquire());
+  for (auto& [tiles_per_block, tile_bytes, first_block, blocks] : planes_) {
+    const std::uint32_t rows_per_block = tiles_per_block * kTileRows;
+    if (blocks.empty()) first_block = row / rows_per_block;
+    const std::uint32_t end = (last_ - 1) / rows_per_block + 1 - first_block;
+    for (std::uint32_t b = row / rows_per_block - first_block; b < blocks.size(); ++b) {
+      if (!pool.shared(blocks[b])) continue;
+      const BlockId copy = pool.acquire();
+      const auto& [base, size] = pool.memory();
+      if (base) std::memcpy(base + copy * size, base + blocks[b] * size, size);
+      pool.release(blocks[b]);
+      blocks[b] = copy;
     }
+    while (blocks.size() < end) blocks.push_back(pool.acquire());
+  }
 }
 
 void Run::free_unused(BlockPool& pool) {
-  for (auto& head : planes_)
-    for (std::size_t p = 0; p < kPlanes; ++p) {
-      if (shapes_[p].tile_bytes == 0) continue;
-      const std::uint32_t rows_per_block = shapes_[p].tiles_per_block * kTileRows;
-      auto& [blocks, first_block] = head[p];
-      const std::uint32_t begin = rows() ? first_ / rows_per_block : 0;
-      const std::uint32_t end = rows() ? (last_ - 1) / rows_per_block + 1 : begin;
-      while (!blocks.empty() && first_block + blocks.size() > end) {
-        pool.release(blocks.back());
-        blocks.pop_back();
-      }
-      const std::size_t dead = std::min<std::size_t>(begin > first_block ? begin - first_block : 0, blocks.size());
-      for (std::size_t b = 0; b < dead; ++b) pool.release(blocks[b]);
-      blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(dead));
-      first_block = blocks.empty() ? 0 : first_block + static_cast<std::uint32_t>(dead);
+  for (auto& [tiles_per_block, tile_bytes, first_block, blocks] : planes_) {
+    const std::uint32_t rows_per_block = tiles_per_block * kTileRows;
+    const std::uint32_t begin = rows() ? first_ / rows_per_block : 0;
+    const std::uint32_t end = rows() ? (last_ - 1) / rows_per_block + 1 : begin;
+    while (!blocks.empty() && first_block + blocks.size() > end) {
+      pool.release(blocks.back());
+      blocks.pop_back();
     }
+    const std::size_t dead = std::min<std::size_t>(begin > first_block ? begin - first_block : 0, blocks.size());
+    for (std::size_t b = 0; b < dead; ++b) pool.release(blocks[b]);
+    blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(dead));
+    first_block = blocks.empty() ? 0 : first_block + static_cast<std::uint32_t>(dead);
+  }
   if (rows() == 0) {
     first_ = last_ = 0;
     pos_ = std::vector<Pos>();  // = {} would keep the memory
@@ -113,9 +150,8 @@ void Run::drop_back(BlockPool& pool, std::uint32_t n) {
 }
 
 void Run::share(BlockPool& pool) const {
-  for (const auto& head : planes_)
-    for (const auto& plane : head)
-      for (const BlockId block : plane.blocks) pool.share(block);
+  for (const PlaneBlocks& plane : planes_)
+    for (const BlockId block : plane.blocks) pool.share(block);
 }
 
 void Run::keep(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
@@ -132,71 +168,73 @@ void Run::keep(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
   Pos* const pos = pos_.data() + (pos_.size() - rows());
   for (std::uint32_t i = unmoved; i < count; ++i) {
     pos[i] = pos[rows_kept[i]];
-    if (!pool.counts_only())
-      for (int head = 0; head < heads_; ++head) move_row(pool.memory(), head, *this, first_ + rows_kept[i], first_ + i);
+    if (!pool.counts_only()) move_row(pool.memory(), *this, first_ + rows_kept[i], first_ + i);
   }
   drop_back(pool, rows() - count);
 }
 
-void Run::write_last(BlockPool& pool, std::uint32_t n, const float* k, const float* v) {
+void Run::write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x) {
   if (pool.counts_only()) return;
   const auto dim = static_cast<std::size_t>(head_dim_), stride = static_cast<std::size_t>(heads_) * dim;
-  for (int head = 0; head < heads_; ++head) {
-    const std::size_t offset = static_cast<std::size_t>(head) * dim;
-    write_rows(planes(pool.memory(), head, RowKind::kKey), last_ - n, k + offset, stride, static_cast<int>(n));
-    write_rows(planes(pool.memory(), head, RowKind::kValue), last_ - n, v + offset, stride, static_cast<int>(n));
-  }
+  for (int head = 0; head < heads_; ++head, x += dim)
+    write_rows(row_planes(pool.memory(), kind, copy, head), first_ + row, x, stride, static_cast<int>(n));
+}
+
+void Run::write_gain(const BlockPool& pool, std::uint32_t row, RowKind kind, int gain, float value) {
+  if (pool.counts_only()) return;
+  const std::uint16_t half = f16_from_f32(std::min(value, kMaxHalf));
+  std::memcpy(gain_at(pool.memory(), kind, gain, first_ + row), &half, sizeof half);
+}
+
+void Run::read(const BlockPool& pool, std::uint32_t row, RowKind kind, int copy, float* x) const {
+  for (int head = 0; head < heads_; ++head, x += head_dim_)
+    read_row(row_planes(pool.memory(), kind, copy, head), first_ + row, x);
 }
 
 void Run::append_from(BlockPool& pool, const Run& from, std::uint32_t n) {
+  assert(layout_.k.copies == from.layout_.k.copies && layout_.v.copies == from.layout_.v.copies);
+  assert(layout_.k.gains == from.layout_.k.gains && layout_.v.gains == from.layout_.v.gains);
   const std::uint32_t row = last_;
   grow(pool, from.positions().first(n));
   if (pool.counts_only()) return;
-  for (int head = 0; head < heads_; ++head)
-    for (std::uint32_t i = 0; i < n; ++i) move_row(pool.memory(), head, from, from.first_ + i, row + i);
+  for (std::uint32_t i = 0; i < n; ++i) move_row(pool.memory(), from, from.first_ + i, row + i);
 }
 
-void Run::move_row(const BlockMemory& memory, int head, const Run& from, std::uint32_t from_row, std::uint32_t row) {
+void Run::move_row(const BlockMemory& memory, const Run& from, std::uint32_t from_row, std::uint32_t row) {
   for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
-    const RowPlanes source = from.planes(memory, head, kind), target = planes(memory, head, kind);
-    if (source.format == target.format) {
-      copy_row(source, from_row, target, row);
-    } else {
-      std::array<float, kMaxHeadDim> x;
-      read_row(source, from_row, x.data());
-      write_rows(target, row, x.data(), x.size(), 1);
-    }
+    for (int copy = 0; copy < layout_.of(kind).copies; ++copy)
+      for (int head = 0; head < heads_; ++head) {
+        const RowPlanes source = from.row_planes(memory, kind, copy, head);
+        const RowPlanes target = row_planes(memory, kind, copy, head);
+        if (source.format == target.format) {
+          copy_row(source, from_row, target, row);
+        } else {
+          std::array<float, kMaxHeadDim> x;
+          read_row(source, from_row, x.data());
+          write_rows(target, row, x.data(), x.size(), 1);
+        }
+      }
+    for (int gain = 0; gain < layout_.of(kind).gains; ++gain)
+      std::memcpy(gain_at(memory, kind, gain, row), from.gain_at(memory, kind, gain, from_row), sizeof(std::uint16_t));
   }
 }
 
-RowPlanes Run::planes(const BlockMemory& memory, int head, RowKind kind) const {
-  const bool key = kind == RowKind::kKey;
-  return {.memory = memory,
-          .kind = kind,
-          .format = key ? k_ : v_,
-          .head_dim = head_dim_,
-          .codes = plane(head, key ? kKCodes : kVCodes),
-          .scales = plane(head, key ? kKScales : kVScales)};
-}
-
-Plane Run::plane(int head, std::size_t which) const {
-  const auto& [blocks, first_block] = planes_[static_cast<std::size_t>(head)][which];
-  if (shapes_[which].tile_bytes == 0) return {};
-  return {.blocks = blocks.data(),
-          .first_block = first_block,
-          .tiles_per_block = shapes_[which].tiles_per_block,
-          .tile_bytes = shapes_[which].tile_bytes};
-}
-
-Segment Run::segment(int head, Pos shift) const {
-  return {.k_format = k_,
-          .v_format = v_,
-          .k_codes = plane(head, kKCodes),
-          .v_codes = plane(head, kVCodes),
-          .k_scales = plane(head, kKScales),
-          .v_scales = plane(head, kVScales),
-          .k_gains = {},
-          .v_gains = {},
+Segment Run::segment(int head, int view, Pos shift) const {
+  const auto codes = [&](RowKind kind, What what) {
+    return plane(kind, what, (layout_.of(kind).copies > 1 ? view : 0) * heads_ + head);
+  };
+  const auto gains = [&](RowKind kind) {
+    const bool by_head = layout_.of(kind).gains > 2;
+    return plane(kind, What::kGains, by_head ? view * heads_ + head : view);
+  };
+  return {.k_format = layout_.k.format,
+          .v_format = layout_.v.format,
+          .k_codes = codes(RowKind::kKey, What::kCodes),
+          .v_codes = codes(RowKind::kValue, What::kCodes),
+          .k_scales = codes(RowKind::kKey, What::kScales),
+          .v_scales = codes(RowKind::kValue, What::kScales),
+          .k_gains = gains(RowKind::kKey),
+          .v_gains = gains(RowKind::kValue),
           .first = first_,
           .last = last_,
           .pos = positions().data(),
@@ -204,17 +242,19 @@ Segment Run::segment(int head, Pos shift) const {
 }
 
 KvBytes Run::bytes(const BlockPool& pool) const {
-  const std::size_t live = static_cast<std::size_t>(rows()) * static_cast<std::size_t>(heads_);
-  std::size_t blocks = 0;
-  for (const auto& head : planes_)
-    for (const auto& plane : head) blocks += plane.blocks.size();
   KvBytes bytes;
-  bytes.rows = live * static_cast<std::size_t>(head_dim_) * static_cast<std::size_t>(bits(k_) + bits(v_)) / 8;
-  bytes.scales = live * static_cast<std::size_t>(scale_groups(head_dim_)) * 2 *
-                 static_cast<std::size_t>(has_scales(k_) + has_scales(v_));
+  for (const TensorLayout& tensor : {layout_.k, layout_.v}) {
+    const std::size_t codes = std::size_t{rows()} * static_cast<std::size_t>(heads_ * tensor.copies);
+    bytes.rows += codes * static_cast<std::size_t>(head_dim_) * static_cast<std::size_t>(bits(tensor.format)) / 8;
+    if (has_scales(tensor.format))
+      bytes.scales += codes * static_cast<std::size_t>(scale_groups(head_dim_)) * sizeof(std::uint16_t);
+    bytes.gains += std::size_t{rows()} * static_cast<std::size_t>(tensor.gains) * sizeof(std::uint16_t);
+  }
   bytes.positions = rows() * sizeof(Pos);
-  bytes.slack =
-      blocks * pool.memory().block_bytes - bytes.rows - bytes.scales + pos_.capacity() * sizeof(Pos) - bytes.positions;
+  std::size_t blocks = 0;
+  for (const PlaneBlocks& plane : planes_) blocks += plane.blocks.size();
+  const std::size_t held = blocks * pool.memory().block_bytes + pos_.capacity() * sizeof(Pos);
+  bytes.slack = held - bytes.total();
   return bytes;
 }
 

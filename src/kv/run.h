@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Run: consecutive rows of one slot in one pair of formats, for all KV heads, in blocks of the pool. Rows are written
-// at the end, leave at the front, and move between runs; their bytes are never decoded and written back.
+// Run: consecutive rows of one slot in one layout, for all KV heads, in blocks of the pool. Rows are written at the
+// end, leave at the front or the back, and move between runs; their bytes are never decoded and written back.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -20,18 +19,37 @@ struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its
   KvBytes& operator+=(const KvBytes& other);
 };
 
+// How the keys, or the values, of a run are written. A slot of two views (a pair of layers) has either codes for each
+// view, or codes that both read, each with gains of its own.
+struct TensorLayout {
+  Format format{};
+  int copies = 1;  // of each head's codes: [view], or one for all
+  int gains = 0;   // f16 values a row: none, [view] for all heads together, or [view][head]
+  bool operator==(const TensorLayout&) const = default;
+};
+
+struct RunLayout {
+  TensorLayout k, v;
+  const TensorLayout& of(RowKind kind) const { return kind == RowKind::kKey ? k : v; }
+  bool operator==(const RunLayout&) const = default;
+};
+
 class Run {
  public:
-  Run(const KvShape& shape, std::size_t block_bytes, Format k, Format v);
+  Run(const KvShape& shape, std::size_t block_bytes, const RunLayout& layout);
 
+  const RunLayout& layout() const { return layout_; }
   std::uint32_t rows() const { return last_ - first_; }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }
 
   // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n.
   void grow(BlockPool& pool, std::span<const Pos> pos);
-  // k, v: [n][kv_heads][head_dim] for the last n rows, float32.
-  void write_last(BlockPool& pool, std::uint32_t n, const float* k, const float* v);
-  // Appends the first n rows of `from`, encoding them if the formats differ, else moving codes as they are.
+  // Rows [row, row + n) of one copy: x is [n][kv_heads][head_dim], float32.
+  void write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x);
+  void write_gain(const BlockPool& pool, std::uint32_t row, RowKind kind, int gain, float value);
+  void read(const BlockPool& pool, std::uint32_t row, RowKind kind, int copy, float* x) const;  // [kv_heads][head_dim]
+  // Appends the first n rows of `from`, encoding what is written in another format, else moving codes as they are. The
+  // layouts differ in formats only.
   void append_from(BlockPool& pool, const Run& from, std::uint32_t n);
   void drop_front(BlockPool& pool, std::uint32_t n);
   void drop_back(BlockPool& pool, std::uint32_t n);
@@ -39,31 +57,33 @@ class Run {
   void clear(BlockPool& pool) { drop_front(pool, rows()); }
   void share(BlockPool& pool) const;  // one more reference to every block: for a fork
 
-  Segment segment(int head, Pos shift) const;
+  Segment segment(int head, int view, Pos shift) const;
   KvBytes bytes(const BlockPool& pool) const;
 
  private:
-  enum : std::size_t { kKCodes, kVCodes, kKScales, kVScales, kPlanes };
-  struct PlaneShape {
-    std::uint32_t tiles_per_block = 1, tile_bytes = 0;  // tile_bytes 0: the format has no such plane
-  };
+  // The blocks of one plane: codes, scales or gains, of one head or of all.
   struct PlaneBlocks {
-    std::vector<BlockId> blocks;
+    std::uint32_t tiles_per_block = 1, tile_bytes = 0;
     std::uint32_t first_block = 0;  // blocks that were freed at the front
+    std::vector<BlockId> blocks{};
   };
+  enum class What : std::uint8_t { kCodes, kScales, kGains };
 
-  Plane plane(int head, std::size_t which) const;
+  // Of codes and scales: [copy][head]; of gains: [gain]. An absent plane where the layout has none.
+  Plane plane(RowKind kind, What what, int index) const;
+  std::size_t first_plane(RowKind kind, What what) const;
+  int planes_of(RowKind kind, What what) const;
+  RowPlanes row_planes(const BlockMemory& memory, RowKind kind, int copy, int head) const;
+  std::byte* gain_at(const BlockMemory& memory, RowKind kind, int gain, std::uint32_t row) const;
   void make_writable(BlockPool& pool, std::uint32_t row);  // from this row on: blocks exist and are not shared
   void free_unused(BlockPool& pool);
-  void move_row(const BlockMemory& memory, int head, const Run& from, std::uint32_t from_row, std::uint32_t row);
-  RowPlanes planes(const BlockMemory& memory, int head, RowKind kind) const;
+  void move_row(const BlockMemory& memory, const Run& from, std::uint32_t from_row, std::uint32_t row);
 
-  Format k_, v_;
+  RunLayout layout_;
   int heads_, head_dim_;
   std::uint32_t first_ = 0, last_ = 0;  // row coordinates; they only grow, and restart when the run is empty
   std::vector<Pos> pos_;                // its last rows() entries
-  std::array<PlaneShape, kPlanes> shapes_;
-  std::vector<std::array<PlaneBlocks, kPlanes>> planes_;  // [head][plane]
+  std::vector<PlaneBlocks> planes_;     // keys, then values: codes, scales, gains
 };
 
 }  // namespace lamina

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// KvSequence: the rows of one request. Only append and commit change what attention sees, so between two commits all
-// segments are stable; commit is the only code that destroys information.
-//
-// Per slot, rows live in up to three runs, oldest first:
-//   pinned  the leading rows that a token policy always keeps (attention sinks): committed, encoded
-//   body    committed rows, encoded
-//   tail    the newest rows, as appended: everything while a prompt is read, at most 32 rows after a commit. Where the
-//           format is the one that rows are appended in (f16, f32), they simply stay here.
-// `tail` is f16 (f32 where the format is f32). A row is encoded once; afterwards it moves as bytes or is dropped.
+// KvSequence: the rows of one request, a slot for each layer or group of layers that shares storage (kv/slot.h). Only
+// append and commit change what attention sees, so between two commits all segments are stable; commit is the only code
+// that destroys information.
 #pragma once
 #include <memory>
 #include <span>
@@ -15,7 +9,7 @@
 #include <vector>
 
 #include "kv/pages.h"
-#include "kv/run.h"
+#include "kv/slot.h"
 #include "kv/spec.h"
 
 namespace lamina {
@@ -60,28 +54,16 @@ class KvSequence {
   KvBytes bytes() const;
   // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
   double kept_fraction() const;
+  MergeCount merged() const;  // of all pairs of layers
 
  private:
-  struct Slot {
-    Run pinned, body, tail;
-    Pos window = 0;
-    std::vector<Segment> segments;                // [kv_head][up to three runs]
-    std::vector<std::span<const Segment>> heads;  // [kv_head]
-  };
-
   KvSequence(const KvSequence& other);
-  bool encodes() const { return raw_k_ != spec_->k || raw_v_ != spec_->v; }
   std::string why_not_truncate(Pos length) const;
-  void evict(Slot& slot, const TokenPolicy& policy, const Step& step);
-  void pin_leading_rows(Slot& slot, int rows);
-  void encode(Slot& slot);
-  void drop_outside_window(Slot& slot);
-  void drop_from(Slot& slot, Pos length);
+  bool evict(Slot& slot, const TokenPolicy& policy, const Step& step);
 
   std::shared_ptr<const KvSpec> spec_;
   KvShape shape_;
   BlockPool* pool_;
-  Format raw_k_, raw_v_;
   std::vector<Slot> slots_;
   Pos length_ = 0, prompt_length_ = 0;
   bool evicted_ = false;  // the policy has dropped rows

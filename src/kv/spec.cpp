@@ -28,8 +28,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "adakv", "fastgen",   "h2o",          "k2v2",      "kivi",   "kivi2",
-    "kivi4", "minicache", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
+    "adakv", "fastgen", "h2o", "k2v2", "kivi", "kivi2", "kivi4", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -151,6 +150,7 @@ KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upw
   }
   KvSpec spec;
   spec.layers = parts.layers.map;
+  spec.minicache = parts.layers.minicache;
   spec.tokens = parts.tokens;
   if (parts.bits != nullptr) {
     spec.k = parts.bits->k;

@@ -21,6 +21,7 @@
 
 #include "kv/bits/format.h"
 #include "kv/layers/layer_map.h"
+#include "kv/layers/minicache.h"
 #include "kv/layers/registry.h"
 #include "kv/tokens/token_policy.h"
 
@@ -30,7 +31,8 @@ struct KvSpec {
   LayerMap layers;
   std::shared_ptr<const TokenPolicy> tokens;  // null: every row lives on
   Format k = Format::kF16, v = Format::kF16;
-  int grid = 0;  // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
+  MiniCache minicache;  // how pairs of layers are merged, where the map has any
+  int grid = 0;         // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
 
   // Error for a text that does not parse or does not fit the model, in one sentence.
   static KvSpec parse(std::string_view text, const KvShape& shape, UpwardMaps upward = UpwardMaps::kTrainedOnly);

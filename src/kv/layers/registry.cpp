@@ -96,7 +96,7 @@ LayerChoice place(const Term& term, const LayerTypes& types, const KvShape& mode
   shape.backward_passes = term.integer("b", 1, 1000, model.backward_passes);
   shape.windows = windows_of(types.sliding, types.window, model);
   require_shareable(types.target, model, term.choice("kinds", {"same", "any"}) == "any");
-  LayerChoice choice{.map = LayerMap::from_targets(types.target, shape), .text = {}, .key = {}};
+  LayerChoice choice{.map = LayerMap::from_targets(types.target, shape), .minicache = {}, .text = {}, .key = {}};
   const bool cyclic = choice.map.cyclic();
   require(cyclic || (term.find("m") == nullptr && term.find("b") == nullptr),
           "{} reads no layer from below, so it has no passes to count; expected neither m= nor b=", term.name);
@@ -131,7 +131,7 @@ LayerChoice make_kvsharer(const Term& term, const KvShape& shape) {
   const KvSharerStrategy strategy = load_kvsharer(*file, shape);
   const bool across = term.choice("kinds", {"same", "any"}) == "any";
   require_shareable(strategy.target, shape, across);
-  LayerChoice choice{.map = LayerMap::from_targets(strategy.target, shape), .text = {}, .key = {}};
+  LayerChoice choice{.map = LayerMap::from_targets(strategy.target, shape), .minicache = {}, .text = {}, .key = {}};
   if (choice.map == own_layers(shape).map) return choice;
   const std::string_view kinds = across ? ",kinds=any" : "";
   choice.text = fmt::format("kvsharer(map={}{})", quoted(*file), kinds);
@@ -139,10 +139,20 @@ LayerChoice make_kvsharer(const Term& term, const KvShape& shape) {
   return choice;
 }
 
+LayerChoice make_minicache(const Term& term, const KvShape& shape) {
+  MiniCacheTerm parsed = parse_minicache(term, shape);
+  LayerChoice choice{.map = LayerMap::from_pairs(parsed.config.pairs, shape),
+                     .minicache = parsed.config,
+                     .text = std::move(parsed.text),
+                     .key = std::move(parsed.key)};
+  return choice;
+}
+
 }  // namespace
 
 std::optional<LayerChoice> make_layers(const Term& term, const KvShape& shape, UpwardMaps upward) {
   if (term.name == "kvsharer") return make_kvsharer(term, shape);
+  if (term.name == "minicache") return make_minicache(term, shape);
   if (term.name == "map") {
     term.expect_value_and_keys({"window", "kinds", "m", "b"});
     return place(term, types_of_map(term, shape), shape, upward);
@@ -161,11 +171,11 @@ std::optional<LayerChoice> make_layers(const Term& term, const KvShape& shape, U
 }
 
 LayerChoice own_layers(const KvShape& shape) {
-  return {.map = LayerMap::from_targets(own_targets(shape), shape), .text = {}, .key = {}};
+  return {.map = LayerMap::from_targets(own_targets(shape), shape), .minicache = {}, .text = {}, .key = {}};
 }
 
 std::vector<std::string_view> layer_term_names() {
-  std::vector<std::string_view> names = {"map", "kvsharer"};
+  std::vector<std::string_view> names = {"map", "kvsharer", "minicache"};
   for (const NamedMap& named : kNamedMaps) names.push_back(named.name);
   return names;
 }

@@ -5,6 +5,7 @@
 //   kvsharer(map=FILE)           the map of a strategy file (kv/layers/kvsharer.h)
 //   lckv(w=2) cla(2) yoco pizza(kv=4) sandwich(kv=11,target=top) lasagna(kv=4)
 //                                maps that have names (kv/layers/lckv.h); they print as their map
+//   minicache(start=0.5,…)       pairs of layers whose rows are merged (kv/layers/minicache.h)
 // Arguments of all maps:
 //   kinds=same|any               whether layers with and without a window may share rows (same)
 //   window=N                     of the layers marked "s" where the model has none; yoco: 16
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "kv/layers/layer_map.h"
+#include "kv/layers/minicache.h"
 
 namespace lamina {
 
@@ -26,8 +28,9 @@ enum class UpwardMaps { kTrainedOnly, kAny };
 
 struct LayerChoice {
   LayerMap map;
-  std::string text;  // the canonical term; empty: what the model does anyway
-  std::string key;   // the same with files replaced by the hash of their content
+  MiniCache minicache{};  // for the pairs of the map
+  std::string text;       // the canonical term; empty: what the model does anyway
+  std::string key;        // the same with files replaced by the hash of their content
 };
 
 // Empty if the term's name is none of this axis. Error for arguments that do not parse or do not fit the model.

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/slot.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace lamina {
+namespace {
+
+// Rows leave the tail in groups of a tile, once there are two tiles of them: 16 to 31 stay exact.
+constexpr std::uint32_t rows_to_encode(std::uint32_t rows) {
+  return rows < 2 * kTileRows ? 0 : (rows - kTileRows) / kTileRows * kTileRows;
+}
+
+std::uint32_t rows_before(const Run& run, Pos pos) {
+  const auto all = run.positions();
+  return static_cast<std::uint32_t>(std::lower_bound(all.begin(), all.end(), pos) - all.begin());
+}
+
+}  // namespace
+
+Slot::Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& formats, Pos window,
+           const MiniCache* merge)
+    : shape_(shape), formats_(formats), window_(window), merge_(merge) {
+  for (unsigned kind = 0; kind < (is_pair() ? kKinds : 1); ++kind) {
+    pinned_.emplace_back(shape, block_bytes, layout(kind, true));
+    body_.emplace_back(shape, block_bytes, layout(kind, true));
+    if (is_pair()) fresh_.emplace_back(shape, block_bytes, layout(kind, false));
+  }
+  const RunLayout raw{.k = {.format = formats.raw_k}, .v = {.format = formats.raw_v}};
+  tail_.assign(is_pair() ? 2 : 1, Run(shape, block_bytes, raw));
+}
+
+// How committed rows are written; `last`: once they are encoded. Directions are, gains and rows kept apart are not.
+RunLayout Slot::layout(unsigned merged, bool last) const {
+  const auto tensor = [&](bool merges, bool is_merged, Format raw, Format encoded) -> TensorLayout {
+    const bool apart = merges && !is_merged;
+    return {.format = last && !apart ? encoded : raw,
+            .copies = is_pair() && !is_merged ? 2 : 1,
+            .gains = is_merged ? merge_->gains(shape_.kv_heads) : 0};
+  };
+  const bool keys = is_pair() && merge_->keys, values = is_pair() && merge_->values;
+  return {.k = tensor(keys, (merged & kKeysMerged) != 0, formats_.raw_k, formats_.k),
+          .v = tensor(values, (merged & kValuesMerged) != 0, formats_.raw_v, formats_.v)};
+}
+
+std::vector<const Run*> Slot::runs() const {
+  std::vector<const Run*> all;
+  for (const auto* group : {&pinned_, &body_, &fresh_, &tail_})
+    for (const Run& run : *group) all.push_back(&run);
+  return all;
+}
+
+std::vector<Run*> Slot::runs() {
+  std::vector<Run*> all;
+  for (auto* group : {&pinned_, &body_, &fresh_, &tail_})
+    for (Run& run : *group) all.push_back(&run);
+  return all;
+}
+
+void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v) {
+  Run& tail = tail_.at(static_cast<std::size_t>(view));
+  const std::uint32_t row = rows_before(tail, first), n = static_cast<std::uint32_t>(tokens);
+  tail.drop_back(pool, tail.rows() - row);
+  std::vector<Pos> pos(n);
+  std::iota(pos.begin(), pos.end(), first);
+  tail.grow(pool, pos);
+  tail.write(pool, row, n, RowKind::kKey, 0, k);
+  tail.write(pool, row, n, RowKind::kValue, 0, v);
+}
+
+std::span<const std::span<const Segment>> Slot::segments(int view, bool renumbers) {
+  const Pos everything = std::numeric_limits<Pos>::max();
+  Pos pinned_end = 0, others_begin = everything;
+  std::vector<const Run*> read;
+  for (const auto* group : {&pinned_, &body_, &fresh_, &tail_})
+    for (const Run& run : *group) {
+      const bool other_view = group == &tail_ && &run != &tail_[static_cast<std::size_t>(view)];
+      if (run.rows() == 0 || other_view) continue;
+      read.push_back(&run);
+      if (group == &pinned_)
+        pinned_end = std::max(pinned_end, run.positions().back() + 1);
+      else
+        others_begin = std::min(others_begin, run.positions().front());
+    }
+  const Pos gap = renumbers && pinned_end > 0 && others_begin < everything ? others_begin - pinned_end : 0;
+  const auto is_pinned = [&](const Run* run) { return run >= pinned_.data() && run < pinned_.data() + pinned_.size(); };
+  segments_.clear();
+  for (int head = 0; head < shape_.kv_heads; ++head)
+    for (const Run* run : read) segments_.push_back(run->segment(head, view, is_pinned(run) ? gap : 0));
+  heads_.clear();
+  for (std::size_t head = 0; head < static_cast<std::size_t>(shape_.kv_heads); ++head)
+    heads_.push_back(std::span<const Segment>(segments_).subspan(head * read.size(), read.size()));
+  return heads_;
+}
+
+std::vector<Pos> Slot::positions() const {
+  std::vector<Pos> pos;
+  for (const auto* group : {&pinned_, &body_, &fresh_})
+    for (const Run& run : *group) pos.insert(pos.end(), run.positions().begin(), run.positions().end());
+  pos.insert(pos.end(), tail_[0].positions().begin(), tail_[0].positions().end());
+  if (is_pair()) std::sort(pos.begin(), pos.end());
+  return pos;
+}
+
+std::size_t Slot::rows() const {
+  std::size_t rows = tail_[0].rows();
+  for (const auto* group : {&pinned_, &body_, &fresh_})
+    for (const Run& run : *group) rows += run.rows();
+  return rows;
+}
+
+void Slot::drop_before(BlockPool& pool, Pos pos) {
+  for (Run* run : runs()) run->drop_front(pool, rows_before(*run, pos));
+}
+
+void Slot::drop_from(BlockPool& pool, Pos pos) {
+  for (Run* run : runs()) run->drop_back(pool, run->rows() - rows_before(*run, pos));
+}
+
+void Slot::keep(BlockPool& pool, std::span<const Pos> kept) {
+  std::vector<std::uint32_t> rows;
+  for (Run* run : runs()) {
+    rows.clear();
+    auto next = kept.begin();
+    std::uint32_t row = 0;
+    for (const Pos pos : run->positions()) {
+      next = std::find_if(next, kept.end(), [&](Pos p) { return p >= pos; });
+      if (next != kept.end() && *next == pos) rows.push_back(row);
+      ++row;
+    }
+    run->keep(pool, rows);
+  }
+}
+
+// Once rows between the sinks and the rest go, the sinks become runs of their own: then the rest only ever loses rows
+// at its front, and the gap is one number.
+void Slot::pin(BlockPool& pool, Pos end) {
+  for (std::size_t kind = 0; kind < pinned_.size(); ++kind)
+    for (Run* run : {&body_[kind], &fresh(kind)}) {
+      const std::uint32_t n = rows_before(*run, end);
+      if (n == 0) continue;
+      pinned_[kind].append_from(pool, *run, n);
+      run->drop_front(pool, n);
+    }
+}
+
+void Slot::encode(BlockPool& pool) {
+  for (std::size_t kind = 0; kind < body_.size(); ++kind) {
+    Run& run = fresh(kind);
+    const std::uint32_t n = run.layout() == body_[kind].layout() ? 0 : rows_to_encode(run.rows());
+    if (n == 0) continue;
+    body_[kind].append_from(pool, run, n);
+    run.drop_front(pool, n);
+  }
+}
+
+void Slot::clear(BlockPool& pool) {
+  for (Run* run : runs()) run->clear(pool);
+}
+
+void Slot::share(BlockPool& pool) const {
+  for (const Run* run : runs()) run->share(pool);
+}
+
+KvBytes Slot::bytes(const BlockPool& pool) const {
+  KvBytes bytes;
+  for (const Run* run : runs()) bytes += run->bytes(pool);
+  return bytes;
+}
+
+std::string Slot::why_not_truncate(Pos length) const {
+  if (is_pair()) return "it has merged rows by what the longer text needed";
+  const Run &pinned = pinned_[0], &body = body_[0], &tail = tail_[0];
+  const Run& encoded = body.rows() > 0 ? body : pinned;
+  if (tail.layout() != body.layout() && encoded.rows() > 0 && length < encoded.positions().back() + 1 + kTileRows)
+    return "it has encoded rows that were still exact at that length";
+  const Run& first = encoded.rows() > 0 ? (pinned.rows() > 0 ? pinned : body) : tail;
+  if (window_ > 0 && first.rows() > 0 && first.positions().front() > std::max(0, length - window_ + 1))
+    return fmt::format("sliding-window layers ({} tokens) have freed rows that the shorter text still had", window_);
+  return {};
+}
+
+}  // namespace lamina

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Slot: the rows of one layer, or of a pair of layers whose rows are merged, for all that read them. They live in
+// runs, oldest first:
+//   pinned  the leading rows that a token policy always keeps (attention sinks): committed, in their last format
+//   body    committed rows in their last format
+//   fresh   of a pair only: rows that were merged or kept apart, in 16 bits until there are enough of them to encode
+//   tail    for each view the newest rows as its layer appended them: everything while a prompt is read. After a
+//           commit a pair has none, another slot at most 32, unless rows stay in the format that they came in.
+// A row is encoded once; afterwards it moves as bytes or is dropped.
+//
+// Keys and values may differ in which rows MiniCache keeps apart: the pinned, body and fresh rows of a pair are a run
+// for each of the four cases (nothing merged, the keys, the values, both).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kv/layers/minicache.h"
+#include "kv/run.h"
+#include "kv/tokens/token_policy.h"
+
+namespace lamina {
+
+struct SlotFormats {
+  Format raw_k{}, raw_v{};  // of rows as they are appended
+  Format k{}, v{};          // of rows that have left the tail
+};
+
+// Rows of keys and of values that MiniCache has merged, and that it keeps apart. Each counts once for a pair.
+struct MergeCount {
+  std::size_t merged = 0, apart = 0;
+};
+
+class Slot {
+ public:
+  // merge: null unless two layers write the slot; outlives it.
+  Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& formats, Pos window, const MiniCache* merge);
+
+  // Rows of positions from `first` on; what the view has there is replaced. k, v: [tokens][kv_heads][head_dim].
+  void append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v);
+  // What a layer reads: [kv_head] lists of segments, valid until the slot changes. `renumbers`: the pinned rows are
+  // seen as if they stood directly before the others.
+  std::span<const std::span<const Segment>> segments(int view, bool renumbers);
+
+  Pos window() const { return window_; }
+  std::vector<Pos> positions() const;  // of all rows, ascending
+  std::size_t rows() const;
+
+  void drop_before(BlockPool& pool, Pos pos);
+  void drop_from(BlockPool& pool, Pos pos);
+  void keep(BlockPool& pool, std::span<const Pos> kept);  // ascending
+  void merge(BlockPool& pool, Phase phase);               // the tails of a pair
+  void pin(BlockPool& pool, Pos end);                     // rows before `end` become pinned
+  void encode(BlockPool& pool);                           // rows that have waited long enough
+  void clear(BlockPool& pool);
+  void share(BlockPool& pool) const;
+
+  KvBytes bytes(const BlockPool& pool) const;
+  MergeCount merged() const;
+  // Why dropping rows does not give the state after `length` tokens; empty where it does.
+  std::string why_not_truncate(Pos length) const;
+
+ private:
+  static constexpr unsigned kKeysMerged = 1, kValuesMerged = 2, kKinds = 4;
+
+  bool is_pair() const { return merge_ != nullptr; }
+  RunLayout layout(unsigned merged, bool last) const;
+  std::vector<const Run*> runs() const;
+  std::vector<Run*> runs();
+  Run& fresh(std::size_t kind) { return is_pair() ? fresh_[kind] : tail_[0]; }
+
+  std::vector<double> distances(const BlockPool& pool, RowKind kind) const;
+  std::vector<unsigned> decide(const BlockPool& pool, Phase phase);
+  void merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, std::uint32_t to);
+
+  KvShape shape_;
+  SlotFormats formats_;
+  Pos window_;
+  const MiniCache* merge_;
+  std::vector<Run> pinned_, body_;  // one, or of a pair [kind]: a sum of kKeysMerged and kValuesMerged
+  std::vector<Run> fresh_;          // the same of a pair, else none
+  std::vector<Run> tail_;           // [view]
+  Retention apart_keys_, apart_values_;
+  std::vector<Segment> segments_;                // [kv_head][run]
+  std::vector<std::span<const Segment>> heads_;  // [kv_head]
+};
+
+}  // namespace lamina
