@@ -27,7 +27,8 @@ struct Test {
 
 struct Arguments {
   ModelArguments model;  // its file, its specs
-  std::vector<int> prompts = {512}, gens = {128}, depths = {0}, batches = {512}, threads = {0};
+  std::vector<int> prompts = {512}, gens = {128}, depths = {0}, batches = {512}, threads = {0}, sequences = {1};
+  std::uint64_t kv_budget = 0;  // bytes; 0: `sequences` says how many
   std::vector<Test> pairs;
   int repetitions = 5;
   std::string output = "md";
@@ -42,6 +43,14 @@ struct Arguments {
     return tests;
   }
 };
+
+using Sequences = std::vector<KvSequence>;
+
+Sequences fork(std::span<const KvSequence> all) {
+  Sequences forks;
+  for (const KvSequence& kv : all) forks.push_back(kv.fork());
+  return forks;
+}
 
 // Bytes that decoding one more token streams from the cache: every tile of every segment, once for each layer that
 // reads it, and the positions.
@@ -69,16 +78,8 @@ std::size_t bytes_read(const Weights& weights, const LayerMap& map) {
   return bytes;
 }
 
-// Address space for what is held at once: the text so far, the start of the tests and a running test, each with raw and
-// encoded rows of the whole length, as f32 at most, and a few blocks for every plane that has just begun.
-std::size_t capacity(const KvShape& shape, Pos length) {
-  const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
-  const std::size_t rows = static_cast<std::size_t>(length) + 4 * 4096;
-  return 3 * runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
-}
-
-std::vector<Token> random_tokens(int vocab, Pos length) {
-  std::mt19937 generator(42);
+std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed) {
+  std::mt19937 generator(seed);
   std::vector<Token> tokens(static_cast<std::size_t>(length));
   for (Token& token : tokens) token = static_cast<Token>(generator() % static_cast<unsigned>(vocab));
   return tokens;
@@ -94,13 +95,14 @@ class Bench {
 
   Bench(const Arguments& args, ModelFile file);
   void run(const Spec& spec);
-  void measure(const KvSequence& start, const Test& test);
-  void play(KvSequence& kv, const Test& test);
-  void feed(KvSequence& kv, Pos length, Phase last);
-  void step(KvSequence& kv, int tokens, Phase phase);
+  std::vector<int> sequence_counts(const Spec& spec) const;
+  void measure(std::span<const KvSequence> start, const Test& test);
+  void play(Sequences& all, const Test& test);
+  void feed(KvSequence& kv, std::size_t text, Pos length, Phase last);
+  void step(std::span<const Chunk> chunks, Phase phase);
+  Chunk chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const;
   void begin_progress(const std::string& label, std::size_t tokens);
-  BenchResult describe(const KvSequence& kv, const Test& test) const;
-  std::size_t test_count() const;
+  BenchResult describe(std::span<const KvSequence> start, const Test& test) const;
 
   const Arguments& args_;
   std::vector<Test> tests_;
@@ -109,9 +111,9 @@ class Bench {
   int batch_, threads_;               // of the running test
   std::unique_ptr<ThreadPool> pool_;  // has threads_ threads
   Model model_;
-  std::size_t pool_bytes_ = 0;
-  std::optional<BlockPool> blocks_;  // of the running spec
-  std::vector<Token> text_;          // [position]
+  Pos longest_ = 0;                        // text of a test
+  std::optional<BlockPool> blocks_;        // of the running spec
+  std::vector<std::vector<Token>> texts_;  // [sequence][position]
   Workspace work_;
   std::optional<BenchReport> report_;
   std::optional<Progress> progress_;
@@ -128,35 +130,53 @@ Bench::Bench(const Arguments& args, ModelFile file)
       pool_(std::make_unique<ThreadPool>(threads_)),
       model_(std::move(file), *pool_) {
   std::sort(depths_.begin(), depths_.end());
-  Pos longest = 0;
-  for (const Test& test : tests_) longest = std::max(longest, depths_.back() + test.prompt + test.gen);
-  if (longest > model_.config().context)
+  for (const Test& test : tests_) longest_ = std::max(longest_, depths_.back() + test.prompt + test.gen);
+  if (longest_ > model_.config().context)
     fmt::print(stderr,
                "bench: tests reach {} tokens, the model was trained with {}: speeds and bytes hold, texts would not\n",
-               longest, model_.config().context);
-  pool_bytes_ = capacity(model_.shape(), longest);
-  text_ = random_tokens(model_.config().vocab, longest);
+               longest_, model_.config().context);
+}
+
+// How many sequences run side by side: as asked for, or as many as the budget holds at the end of the longest test.
+std::vector<int> Bench::sequence_counts(const Spec& spec) const {
+  if (args_.kv_budget == 0) return args_.sequences;
+  int decoded = 0;
+  for (const Test& test : tests_) decoded = std::max(decoded, test.gen);
+  const KvPlan one = plan_kv(spec, model_.shape(), longest_ - decoded, decoded, batch_);
+  require(one.steady.total() <= args_.kv_budget, "--kv-budget is {}, one sequence of {} tokens under \"{}\" takes {}",
+          human_bytes(static_cast<double>(args_.kv_budget)), longest_, spec->text(),
+          human_bytes(static_cast<double>(one.steady.total())));
+  return {static_cast<int>(std::min<std::size_t>(args_.kv_budget / one.steady.total(), 4096))};
 }
 
 void Bench::run() {
   std::size_t width = 0;
   for (const Spec& spec : specs_) width = std::max(width, spec->text().size());
-  const bool show_batch = args_.batches != std::vector<int>{512};
   report_.emplace(BenchModel::of(model_.file()),
-                  BenchReport::Layout{.format = args_.output, .spec_width = width, .show_batch = show_batch});
+                  BenchReport::Layout{.format = args_.output,
+                                      .spec_width = width,
+                                      .show_batch = args_.batches != std::vector<int>{512},
+                                      .show_sequences = args_.kv_budget > 0 || args_.sequences != std::vector<int>{1}});
   for (const Spec& spec : specs_) run(spec);
 }
 
-// One text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
+// Each text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
 void Bench::run(const Spec& spec) {
-  blocks_.emplace(model_.shape(), pool_bytes_, spec->widest());
-  KvSequence text(spec, model_.shape(), *blocks_);
+  const std::vector<int> counts = sequence_counts(spec);
+  const auto most = static_cast<std::size_t>(std::ranges::max(counts));
+  while (texts_.size() < most)
+    texts_.push_back(random_tokens(model_.config().vocab, longest_, 42 + static_cast<unsigned>(texts_.size())));
+  // held at once, of each sequence: the text so far, the start of the tests and a running test
+  blocks_.emplace(model_.shape(), 3 * most * most_bytes(model_.shape(), longest_), spec->widest());
+  Sequences all;
+  for (std::size_t i = 0; i < most; ++i) all.emplace_back(spec, model_.shape(), *blocks_);
   for (const int depth : depths_) {
     begin_progress(fmt::format("fill to {} of {}", depth, spec->text()),
-                   static_cast<std::size_t>(depth - text.length()));
-    feed(text, depth, Phase::kPrompt);
-    KvSequence start = text.fork();
-    if (depth > 0) start.commit(Phase::kPromptEnd, 0);
+                   most * static_cast<std::size_t>(depth - all.front().length()));
+    for (std::size_t i = 0; i < most; ++i) feed(all[i], i, depth, Phase::kPrompt);
+    Sequences start = fork(all);
+    for (KvSequence& kv : start)
+      if (depth > 0) kv.commit(Phase::kPromptEnd, 0);
     for (const int batch : args_.batches)
       for (const int threads : args_.threads) {
         batch_ = batch;
@@ -164,79 +184,97 @@ void Bench::run(const Spec& spec) {
           threads_ = thread_count(threads);
           pool_ = std::make_unique<ThreadPool>(threads_);
         }
-        for (const Test& test : tests_) measure(start, test);
+        for (const int sequences : counts)
+          for (const Test& test : tests_) measure(std::span(start).first(static_cast<std::size_t>(sequences)), test);
       }
   }
 }
 
-void Bench::measure(const KvSequence& start, const Test& test) {
+void Bench::measure(std::span<const KvSequence> start, const Test& test) {
   const Test warm_up{.prompt = std::min(test.prompt, batch_), .gen = std::min(test.gen, 1)};
   BenchResult result = describe(start, test);
-  begin_progress(fmt::format("test {}/{}: {} of {}", tests_done_ + 1, test_count(), test_name(result), result.kv_spec),
-                 static_cast<std::size_t>(warm_up.prompt + warm_up.gen) +
-                     static_cast<std::size_t>(args_.repetitions) * static_cast<std::size_t>(test.prompt + test.gen));
+  begin_progress(
+      fmt::format("test {}: {} of {}", tests_done_ + 1, test_name(result), result.kv_spec),
+      start.size() * (static_cast<std::size_t>(warm_up.prompt + warm_up.gen) +
+                      static_cast<std::size_t>(args_.repetitions) * static_cast<std::size_t>(test.prompt + test.gen)));
   {
-    KvSequence kv = start.fork();
-    play(kv, warm_up);
+    Sequences all = fork(start);
+    play(all, warm_up);
   }
   for (int i = 0; i < args_.repetitions; ++i) {
-    KvSequence kv = start.fork();
+    Sequences all = fork(start);
     const Stopwatch watch;
-    play(kv, test);
+    play(all, test);
     result.seconds.push_back(watch.seconds());
-    result.kv_bytes = kv.bytes().total();
-    result.kv_bytes_read = bytes_read(kv);
+    result.kv_bytes = result.kv_bytes_read = 0;
+    for (KvSequence& kv : all) {
+      result.kv_bytes += kv.bytes().total();
+      result.kv_bytes_read += bytes_read(kv);
+    }
   }
-  result.all_bytes_read = result.kv_bytes_read + bytes_read(model_.weights(), start.spec().layers);
+  result.all_bytes_read = result.kv_bytes_read + bytes_read(model_.weights(), start.front().spec().layers);
   progress_.reset();
   report_->add(result);
   ++tests_done_;
 }
 
-BenchResult Bench::describe(const KvSequence& kv, const Test& test) const {
+BenchResult Bench::describe(std::span<const KvSequence> start, const Test& test) const {
+  const KvSequence& kv = start.front();
   return {.kv_spec = kv.spec().text(),
           .k = kv.spec().k,
           .v = kv.spec().v,
           .batch = batch_,
           .threads = threads_,
+          .sequences = static_cast<int>(start.size()),
           .prompt = test.prompt,
           .gen = test.gen,
           .depth = kv.length(),
           .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
-          .dense_bytes = dense_bytes(kv.shape(), kv.length() + test.prompt + test.gen)};
+          .dense_bytes = start.size() * dense_bytes(kv.shape(), kv.length() + test.prompt + test.gen)};
 }
 
-void Bench::play(KvSequence& kv, const Test& test) {
-  if (test.prompt > 0) feed(kv, kv.length() + test.prompt, Phase::kPromptEnd);
-  for (int i = 0; i < test.gen; ++i) step(kv, 1, Phase::kDecode);
-}
-
-void Bench::feed(KvSequence& kv, Pos length, Phase last) {
-  while (kv.length() < length) {
-    const int tokens = std::min({batch_, kv.step_limit(), length - kv.length()});
-    step(kv, tokens, kv.length() + tokens == length ? last : Phase::kPrompt);
+// Prompts one after the other, then a token of each sequence a step.
+void Bench::play(Sequences& all, const Test& test) {
+  if (test.prompt > 0)
+    for (std::size_t i = 0; i < all.size(); ++i) feed(all[i], i, all[i].length() + test.prompt, Phase::kPromptEnd);
+  std::vector<Chunk> chunks;
+  for (int token = 0; token < test.gen; ++token) {
+    chunks.clear();
+    for (std::size_t i = 0; i < all.size(); ++i) chunks.push_back(chunk(all[i], i, 1, Phase::kDecode));
+    step(chunks, Phase::kDecode);
   }
 }
 
-void Bench::step(KvSequence& kv, int tokens, Phase phase) {
-  require(!interrupted(), "interrupted after {} of {} tests", tests_done_, test_count());
-  const Chunk chunk{
-      .kv = &kv,
-      .tokens = std::span(text_).subspan(static_cast<std::size_t>(kv.length()), static_cast<std::size_t>(tokens)),
-      .logits = phase == Phase::kPrompt ? Chunk::Logits::kNone : Chunk::Logits::kLast};
-  model_.forward({&chunk, 1}, work_, *pool_);
-  kv.commit(phase, tokens);
-  progress_tokens_ += static_cast<std::size_t>(tokens);
+void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
+  while (kv.length() < length) {
+    const int tokens = std::min({batch_, kv.step_limit(), length - kv.length()});
+    const Phase phase = kv.length() + tokens == length ? last : Phase::kPrompt;
+    const Chunk one = chunk(kv, text, tokens, phase);
+    step({&one, 1}, phase);
+  }
+}
+
+Chunk Bench::chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const {
+  const std::span<const Token> all = texts_[text];
+  return {.kv = &kv,
+          .tokens = all.subspan(static_cast<std::size_t>(kv.length()), static_cast<std::size_t>(tokens)),
+          .logits = phase == Phase::kPrompt ? Chunk::Logits::kNone : Chunk::Logits::kLast,
+          .prompt = phase != Phase::kDecode};
+}
+
+void Bench::step(std::span<const Chunk> chunks, Phase phase) {
+  require(!interrupted(), "interrupted after {} tests", tests_done_);
+  model_.forward(chunks, work_, *pool_);
+  for (const Chunk& chunk : chunks) {
+    chunk.kv->commit(phase, static_cast<int>(chunk.tokens.size()));
+    progress_tokens_ += chunk.tokens.size();
+  }
   progress_->update(progress_tokens_);
 }
 
 void Bench::begin_progress(const std::string& label, std::size_t tokens) {
   progress_.emplace(label, tokens);
   progress_tokens_ = 0;
-}
-
-std::size_t Bench::test_count() const {
-  return specs_.size() * depths_.size() * args_.batches.size() * args_.threads.size() * tests_.size();
 }
 
 // "512,1024", "128-512" (every number), "128-512+128", "128-8192*2".
@@ -286,6 +324,11 @@ void add_bench(CLI::App& program) {
   add_list(*app, "-d,--n-depth", args->depths, 0, "tokens that the cache holds before (0)");
   add_list(*app, "-b,--batch-size", args->batches, 1, "most prompt tokens in one step (512)");
   add_list(*app, "-t,--threads", args->threads, 0, "threads; 0: one for each processor (0)");
+  add_list(*app, "--parallel", args->sequences, 1, "-np: sequences side by side, each with a cache of its own (1)");
+  app->add_option("--kv-budget", args->kv_budget,
+                  "instead of --parallel: as many sequences as fit in these bytes of cache, e.g. 512MB")
+      ->transform(CLI::AsSizeValue(false))
+      ->excludes("--parallel");
   app->add_option_function<std::string>(
       "--prompt-gen",
       [args](const std::string& text) {

@@ -105,7 +105,7 @@ nlohmann::ordered_json BenchReport::record(const BenchResult& r) const {
   std::vector<double> speeds;
   std::vector<std::int64_t> nanoseconds;
   for (const double seconds : r.seconds) {
-    speeds.push_back((r.prompt + r.gen) / seconds);
+    speeds.push_back(r.sequences * (r.prompt + r.gen) / seconds);
     nanoseconds.push_back(std::llround(seconds * 1e9));
   }
   const Statistics time = statistics(r.seconds), speed = statistics(speeds);
@@ -119,6 +119,7 @@ nlohmann::ordered_json BenchReport::record(const BenchResult& r) const {
           {"model_n_params", model_.parameters},
           {"n_batch", r.batch},
           {"n_threads", r.threads},
+          {"n_parallel", r.sequences},
           {"type_k", format_name(r.k)},
           {"type_v", format_name(r.v)},
           {"kv_spec", r.kv_spec},
@@ -142,12 +143,10 @@ nlohmann::ordered_json BenchReport::record(const BenchResult& r) const {
 void BenchReport::markdown_header() {
   columns_ = {{"model", model_.type.size(), true}, {"size", 10}, {"params", 10}, {"backend", 7, true}, {"threads", 7}};
   if (layout_.show_batch) columns_.push_back({"n_batch", 7});
-  columns_.insert(columns_.end(), {{"kv", layout_.spec_width, true},
-                                   {"test", 15},
-                                   {"t/s", 18},
-                                   {"kv bytes", 10},
-                                   {"read/token", 10},
-                                   {"ratio", 6}});
+  if (layout_.show_sequences) columns_.push_back({"n_parallel", 10});
+  columns_.insert(
+      columns_.end(),
+      {{"kv", layout_.spec_width, true}, {"test", 15}, {"t/s", 18}, {"kv bytes", 10}, {"read/step", 10}, {"ratio", 6}});
   std::vector<std::string> titles, rules;
   for (Column& column : columns_) {
     column.width = std::max(column.width, column.title.size());
@@ -163,6 +162,7 @@ void BenchReport::markdown(const BenchResult& r, const nlohmann::ordered_json& r
                                     human_count(static_cast<double>(model_.parameters)), "CPU",
                                     std::to_string(r.threads)};
   if (layout_.show_batch) cells.push_back(std::to_string(r.batch));
+  if (layout_.show_sequences) cells.push_back(std::to_string(r.sequences));
   cells.insert(cells.end(),
                {r.kv_spec, test_name(r),
                 fmt::format("{:.2f} ± {:.2f}", record["avg_ts"].get<double>(), record["stddev_ts"].get<double>()),

@@ -24,12 +24,13 @@ struct BenchModel {
 struct BenchResult {
   std::string kv_spec{};
   Format k{}, v{};
-  int batch = 0, threads = 0;
-  int prompt = 0, gen = 0, depth = 0;
-  std::string time{};              // when the test began, UTC, ISO 8601
-  std::vector<double> seconds{};   // [repetition]
+  int batch = 0, threads = 0, sequences = 1;
+  int prompt = 0, gen = 0, depth = 0;  // tokens of each sequence
+  std::string time{};                  // when the test began, UTC, ISO 8601
+  std::vector<double> seconds{};       // [repetition]
+  // Of all sequences together.
   std::size_t kv_bytes = 0;        // held at the end of the test
-  std::size_t kv_bytes_read = 0;   // of the cache, by the next token to decode
+  std::size_t kv_bytes_read = 0;   // of the cache, by the next step of decoding
   std::size_t all_bytes_read = 0;  // the same with the weights
   std::size_t dense_bytes = 0;     // that the dense f16 cache of this length holds
 };
@@ -41,7 +42,7 @@ class BenchReport {
   struct Layout {
     std::string format;  // md, json, jsonl or csv
     std::size_t spec_width = 0;
-    bool show_batch = false;  // md: whether the batch size has a column
+    bool show_batch = false, show_sequences = false;  // md: whether they have a column
   };
 
   BenchReport(BenchModel model, Layout layout);

@@ -79,6 +79,9 @@ void add_kv_options(CLI::App& app, ModelArguments& args) {
   app.add_option("--kv", args.specs, "KV cache: layers + tokens + bits, e.g. \"window(window=1020) + k8v8\"");
   app.add_option("--cache-type-k", args.cache_type_k, "-ctk: f32, f16, bf16, q8_0 or q4_0, as a bits term of --kv");
   app.add_option("--cache-type-v", args.cache_type_v, "-ctv: the same for values");
+  app.add_flag("--force", args.force,
+               "run layer maps that read upwards (LCKV) on a model that was not trained for them: gibberish, but speed "
+               "and bytes are real");
 }
 
 void add_sampling_options(CLI::App& app, SamplingArguments& args) {
@@ -130,15 +133,18 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
   if (!args.cache_type_k.empty() || !args.cache_type_v.empty())
     bits = bits_from_cache_types(args.cache_type_k.empty() ? "f16" : args.cache_type_k,
                                  args.cache_type_v.empty() ? "f16" : args.cache_type_v);
+  const UpwardMaps upward = args.force ? UpwardMaps::kAny : UpwardMaps::kTrainedOnly;
   std::vector<std::shared_ptr<const KvSpec>> specs;
   for (const std::string& item : args.specs)
     for (std::string text : split_specs(item)) {
       if (!bits.empty()) {  // in place of "full", which names the other two axes' defaults as well
-        text = KvSpec::parse(text, shape).text();
+        text = KvSpec::parse(text, shape, upward).text();
         text =
             text.starts_with("full") ? fmt::format("{}{}", bits, text.substr(4)) : fmt::format("{} + {}", text, bits);
       }
-      specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape)));
+      specs.push_back(std::make_shared<KvSpec>(KvSpec::parse(text, shape, upward)));
+      if (specs.back()->layers.cyclic() && specs.back()->layers != own_layers(shape).map)
+        fmt::print(stderr, "{}: the model was not trained for this map, expect gibberish\n", specs.back()->text());
     }
   return specs;
 }
@@ -194,6 +200,14 @@ std::string prompt_text(const PromptArguments& args) {
 void print_now(std::string_view text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   require(written && std::ferror(stdout) == 0, "stdout: cannot write: {}", std::strerror(errno));
+}
+
+std::string merged_layers(const KvSpec& spec) {
+  const auto& pairs = spec.minicache.pairs;
+  if (pairs.empty()) return {};
+  std::string text = fmt::format("{} of {} layers merged:", 2 * pairs.size(), spec.layers.routes.size());
+  for (const auto& [lower, deeper] : pairs) fmt::format_to(std::back_inserter(text), " {}+{}", lower, deeper);
+  return text;
 }
 
 std::size_t dense_bytes(const KvShape& shape, Pos length) {

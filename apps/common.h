@@ -27,6 +27,7 @@ struct ModelArguments {
   int threads = 0;                            // 0: the number of processors
   std::vector<std::string> specs = {"full"};  // as given: one item may hold several
   std::string cache_type_k, cache_type_v;
+  bool force = false;  // run maps that read upwards on a model that was not trained for them
 };
 void add_model_options(CLI::App& app, ModelArguments& args);
 void add_kv_options(CLI::App& app, ModelArguments& args);
@@ -75,6 +76,9 @@ std::string read_file(const std::string& path);  // "-": stdin. Error if it is e
 
 // Writes and flushes. Error if stdout does not take it, a full disk for one.
 void print_now(std::string_view text);
+
+// Which layers a spec merges, "14 of 30 layers merged: 15+16 17+18 …"; empty if none.
+std::string merged_layers(const KvSpec& spec);
 
 // Bytes that the dense f16 cache of this model would hold at this length.
 std::size_t dense_bytes(const KvShape& shape, Pos length);

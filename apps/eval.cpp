@@ -70,7 +70,8 @@ Evaluation continuations(const Arguments& args, Loaded& loaded) {
       args.prompt, args.score, trained);
   const auto prompt = static_cast<std::size_t>(args.prompt), size = prompt + static_cast<std::size_t>(args.score);
   std::shared_ptr<const KvSpec> base;
-  if (!args.base.empty()) base = std::make_shared<KvSpec>(KvSpec::parse(args.base, loaded.model.shape()));
+  if (!args.base.empty())
+    base = std::make_shared<KvSpec>(KvSpec::parse(args.base, loaded.model.shape(), UpwardMaps::kAny));
   const Windows windows = cut(args, loaded, size);
   Progress progress("tokens", size * windows.count() * (loaded.specs.size() + (base ? 1 : 0)));
   const Scorer scorer(loaded.model, loaded.pool, args.model.batch, report(progress));
@@ -134,10 +135,13 @@ Json to_json(const Arguments& args, const Loaded& loaded, const Evaluation& eval
           {"base_perplexity", or_null(&Summary::Comparison::base_perplexity)},
           {"windows", evaluation.windows},
           {"kv_length", score.kv_length},
-          {"seconds", score.seconds}};
+          {"seconds", score.seconds},
+          {"merged_layers", 2 * loaded.specs[i]->minicache.pairs.size()},
+          {"apart_fraction",
+           score.merged.merged + score.merged.apart ? Json(score.merged.apart_fraction()) : Json(nullptr)}};
 }
 
-void print_table(const Evaluation& evaluation, const std::vector<Json>& rows) {
+void print_table(const Evaluation& evaluation, const std::vector<Json>& rows, const Loaded& loaded) {
   const auto cell = [](const Json& value, int digits) {
     return value.is_null() ? std::string("-") : fmt::format("{:.{}f}", value.get<double>(), digits);
   };
@@ -145,13 +149,16 @@ void print_table(const Evaluation& evaluation, const std::vector<Json>& rows) {
   if (!evaluation.base.empty())
     fmt::print("KL and top-1 beside {}, perplexity {}\n", evaluation.base, cell(rows.front()["base_perplexity"], 4));
   fmt::print("bytes and ratio to dense f16 at {} tokens\n", rows.front()["kv_length"].get<Pos>());
-  fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>11} {:>6}  {}\n", "perplexity", "tokens", "KL mean",
-             "median", "99 %", "top-1", "kept", "kv bytes", "ratio", "kv");
+  fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>11} {:>6}  {}\n", "perplexity", "tokens", "KL mean",
+             "median", "99 %", "top-1", "kept", "apart", "kv bytes", "ratio", "kv");
   for (const Json& row : rows)
-    fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>11} {:>6}  {}\n", cell(row["perplexity"], 4),
+    fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>11} {:>6}  {}\n", cell(row["perplexity"], 4),
                row["tokens"].get<std::size_t>(), cell(row["kl_mean"], 6), cell(row["kl_median"], 6),
                cell(row["kl_p99"], 6), cell(row["top1_agreement"], 4), cell(row["kept_fraction"], 4),
-               cell(row["kv_bytes"], 0), cell(row["kv_ratio"], 2), row["kv_spec"].get<std::string>());
+               cell(row["apart_fraction"], 4), cell(row["kv_bytes"], 0), cell(row["kv_ratio"], 2),
+               row["kv_spec"].get<std::string>());
+  for (const auto& spec : loaded.specs)
+    if (!merged_layers(*spec).empty()) fmt::print("{}: {}\n", spec->text(), merged_layers(*spec));
 }
 
 void run(const Arguments& args) {
@@ -165,7 +172,7 @@ void run(const Arguments& args) {
   if (args.output == "json")
     std::cout << (rows.size() == 1 ? rows.front() : Json(rows)).dump(2) << '\n';
   else
-    print_table(evaluation, rows);
+    print_table(evaluation, rows, loaded);
 }
 
 void add_perplexity(CLI::App& eval) {

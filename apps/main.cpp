@@ -14,8 +14,11 @@ namespace {
 
 // llama.cpp's options of one dash and several letters, which a command line parser takes for a row of short options.
 std::vector<std::string> long_names(int argc, char** argv) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames{
-      {{"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-pg", "--prompt-gen"}, {"-sys", "--system-prompt"}}};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kNames{{{"-np", "--parallel"},
+                                                                                        {"-ctk", "--cache-type-k"},
+                                                                                        {"-ctv", "--cache-type-v"},
+                                                                                        {"-pg", "--prompt-gen"},
+                                                                                        {"-sys", "--system-prompt"}}};
   std::vector<std::string> args;
   for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them in reverse
     args.emplace_back(argv[i]);

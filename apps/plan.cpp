@@ -26,7 +26,8 @@ void plan(const Arguments& args) {
           context);
   const auto dense = static_cast<double>(dense_bytes(shape, context));
   auto rows = nlohmann::ordered_json::array();
-  for (const auto& spec : all_specs(args.model, shape)) {
+  const auto specs = all_specs(args.model, shape);
+  for (const auto& spec : specs) {
     const KvPlan p = plan_kv(spec, shape, context - args.predict, args.predict, args.model.batch);
     rows.push_back({{"kv_spec", spec->text()},
                     {"tokens", context},
@@ -37,7 +38,9 @@ void plan(const Arguments& args) {
                     {"positions", p.steady.positions},
                     {"slack", p.steady.slack},
                     {"kv_ratio", dense / static_cast<double>(p.steady.total())},
-                    {"peak_bytes", p.peak_bytes}});
+                    {"peak_bytes", p.peak_bytes},
+                    {"merged_layers", 2 * spec->minicache.pairs.size()},
+                    {"no_prefix_reuse", spec->why_no_prefix_reuse()}});
   }
   if (args.output == "json") {
     std::cout << rows.dump(2) << '\n';
@@ -45,13 +48,20 @@ void plan(const Arguments& args) {
   }
   fmt::print("{}: {} layers, {} KV heads of {}; a prompt of {} tokens in steps of {}\n", config.name, config.layers,
              config.kv_heads, config.head_dim, context, args.model.batch);
-  fmt::print("{:>12} {:>6} {:>12} {:>12} {:>10} {:>10} {:>10}  {}\n", "bytes", "ratio", "prompt peak", "rows", "scales",
-             "positions", "slack", "kv");
+  fmt::print("{:>12} {:>6} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}  {}\n", "bytes", "ratio", "prompt peak", "rows",
+             "scales", "gains", "positions", "slack", "kv");
   for (const auto& row : rows)
-    fmt::print("{:>12} {:>6.2f} {:>12} {:>12} {:>10} {:>10} {:>10}  {}\n", row["kv_bytes"].get<std::size_t>(),
+    fmt::print("{:>12} {:>6.2f} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}  {}\n", row["kv_bytes"].get<std::size_t>(),
                row["kv_ratio"].get<double>(), row["peak_bytes"].get<std::size_t>(), row["rows"].get<std::size_t>(),
-               row["scales"].get<std::size_t>(), row["positions"].get<std::size_t>(), row["slack"].get<std::size_t>(),
-               row["kv_spec"].get<std::string>());
+               row["scales"].get<std::size_t>(), row["gains"].get<std::size_t>(), row["positions"].get<std::size_t>(),
+               row["slack"].get<std::size_t>(), row["kv_spec"].get<std::string>());
+  for (const auto& spec : specs) {
+    if (!merged_layers(*spec).empty())
+      fmt::print("{}: {}. Which rows are kept apart depends on the text: here keep={} of them.\n", spec->text(),
+                 merged_layers(*spec), spec->minicache.keep);
+    if (!spec->why_no_prefix_reuse().empty())
+      fmt::print("{}: no prefix of its cache can be used again: {}\n", spec->text(), spec->why_no_prefix_reuse());
+  }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 void add_cache(Score& score, const KvSequence& kv, std::size_t windows) {
   score.kv_length = kv.length();
+  score.merged += kv.merged();
   score.kept_fraction += kv.kept_fraction() / static_cast<double>(windows);
   score.kv_bytes += static_cast<double>(kv.bytes().total()) / static_cast<double>(windows);
 }

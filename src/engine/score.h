@@ -49,6 +49,7 @@ struct Score {
   Pos kv_length = 0;               // tokens that the cache had read at the end of each window, the last one included
   double kept_fraction = 0;        // then, averaged over windows
   double kv_bytes = 0;             // then, averaged over windows
+  MergeCount merged{};             // then, of all windows
   double seconds = 0;              // without the base's run
 };
 

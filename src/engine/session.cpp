@@ -7,23 +7,11 @@
 #include "base/error.h"
 
 namespace lamina {
-namespace {
-
-// Address space for whatever a spec holds at its peak: raw and encoded rows of the whole context, each as f32, and a
-// few blocks for every plane that has just begun. Only what is written takes memory.
-std::size_t capacity(const KvShape& shape, Pos context) {
-  const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
-  const std::size_t rows = static_cast<std::size_t>(context) + 4 * 4096;
-  return runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
-}
-
-}  // namespace
-
 Session::Session(Model& model, ThreadPool& pool, Options options)
     : model_(model),
       pool_(pool),
       options_(std::move(options)),
-      blocks_(std::make_unique<BlockPool>(model.shape(), capacity(model.shape(), options_.context),
+      blocks_(std::make_unique<BlockPool>(model.shape(), most_bytes(model.shape(), options_.context),
                                           options_.spec->widest())),
       kv_(options_.spec, model.shape(), *blocks_) {
   require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);

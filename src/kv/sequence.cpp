@@ -109,12 +109,14 @@ double KvSequence::kept_fraction() const {
 
 MergeCount KvSequence::merged() const {
   MergeCount count;
-  for (const Slot& slot : slots_) {
-    const MergeCount of_slot = slot.merged();
-    count.merged += of_slot.merged;
-    count.apart += of_slot.apart;
-  }
+  for (const Slot& slot : slots_) count += slot.merged();
   return count;
+}
+
+std::size_t most_bytes(const KvShape& shape, Pos length) {
+  const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
+  const std::size_t rows = static_cast<std::size_t>(length) + 4 * 4096;
+  return runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
 }
 
 KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch) {

@@ -69,6 +69,10 @@ class KvSequence {
   bool evicted_ = false;  // the policy has dropped rows
 };
 
+// Address space for whatever a sequence of any spec holds at its peak: raw and encoded rows of a text of `length`
+// tokens, each as f32, and a few blocks for every plane that has just begun. Only what is written takes memory.
+std::size_t most_bytes(const KvShape& shape, Pos length);
+
 // Bytes that a spec needs for a text: found by running the store itself against a pool that only counts, so they equal
 // what is then allocated (an upper bound where the rows kept depend on data).
 struct KvPlan {

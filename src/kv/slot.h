@@ -31,6 +31,14 @@ struct SlotFormats {
 // Rows of keys and of values that MiniCache has merged, and that it keeps apart. Each counts once for a pair.
 struct MergeCount {
   std::size_t merged = 0, apart = 0;
+  MergeCount& operator+=(const MergeCount& other) {
+    merged += other.merged;
+    apart += other.apart;
+    return *this;
+  }
+  double apart_fraction() const {
+    return merged + apart > 0 ? static_cast<double>(apart) / static_cast<double>(merged + apart) : 0;
+  }
 };
 
 class Slot {

@@ -162,6 +162,11 @@ KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upw
   return spec;
 }
 
+std::string KvSpec::why_no_prefix_reuse() const {
+  if (!layers.cyclic()) return {};
+  return "the rows of a prompt depend on where its steps were cut, because layers read rows from above in passes";
+}
+
 std::string bits_from_cache_types(std::string_view k, std::string_view v) {
   struct Alias {
     std::string_view name, digits;  // no digits: only as an equal pair

@@ -42,6 +42,8 @@ struct KvSpec {
   // As text(), with files replaced by the hash of their content ("sha256:" and 16 hex digits): for fingerprints and
   // cache keys.
   const std::string& key() const { return key_; }
+  // Why a sequence may not start from the cache of another one with the same first tokens; empty if it may.
+  std::string why_no_prefix_reuse() const;
   // The widest format in which a sequence of this spec stores rows: what a pool's blocks must hold a tile of.
   Format widest() const { return k == Format::kF32 || v == Format::kF32 ? Format::kF32 : Format::kF16; }
 

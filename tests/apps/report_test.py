@@ -43,6 +43,16 @@ class PlanTest(ProgramTest):
         self.assertEqual(len(out.splitlines()), 4)
         self.assertRegex(out.splitlines()[2], r"^ *\d+ +1\.00 .* full$")
 
+    def test_names_what_is_merged_and_what_no_prefix_can_be_used_of(self):
+        out = self.ok("plan", "-m", LLAMA, "--kv", "minicache;lckv(w=2)", "--force").decode()
+        self.assertRegex(out, r"(?m)^minicache: 2 of 4 layers merged: 2\+3\. ")
+        self.assertRegex(out, r"(?m)^map\(0_2_2_3\): no prefix of its cache can be used again: ")
+        self.assertRegex(self.last_stderr, r"^map\(0_2_2_3\): the model was not trained for this map")
+        minicache, lckv = self.json("plan", "-m", LLAMA, "--kv", "minicache;lckv(w=2)", "--force", "-o", "json")
+        self.assertEqual((minicache["merged_layers"], minicache["no_prefix_reuse"]), (2, ""))
+        self.assertGreater(minicache["gains"], 0)
+        self.assertEqual(lckv["merged_layers"], 0)
+
     def test_semicolons_part_specs_outside_quotes_only(self):
         for name in ["a;b.json", 'a";b.json', "a\\;b.json", "a b.json"]:
             self.file(name, json.dumps({"schema": "lamina.kvsharer/1", "map": [0, 0, 2, 2]}))
@@ -97,6 +107,19 @@ class BenchTest(ProgramTest):
         self.assertRegex(self.last_stderr, r"reach 600 tokens, the model was trained with 512")
 
 
+    def test_sequences_side_by_side(self):
+        line = ["bench", "-m", LLAMA, "-p", 0, "-n", 4, "-d", 64, "-r", 1, "-t", 1, "-o", "json"]
+        one, three = self.json(*line, "-np", "1,3")
+        self.assertEqual((one["n_parallel"], three["n_parallel"]), (1, 3))
+        self.assertEqual(three["kv_bytes"], 3 * one["kv_bytes"])
+        self.assertEqual(three["kv_ratio"], one["kv_ratio"])
+        full, pairs = self.json(*line, "--kv-budget", 3 * one["kv_bytes"], "--kv", "full;map(0_0_2_2)")
+        self.assertEqual((full["n_parallel"], pairs["n_parallel"]), (3, 6))
+        self.assertEqual(full["kv_bytes"], pairs["kv_bytes"])
+        self.refused(1, "one sequence of 68 tokens under \"full\" takes", *line, "--kv-budget", 100)
+        self.assertRegex(self.ok(*line[:-2], "-np", 2).decode().splitlines()[2], r"\| +2 \| full \|")
+
+
 class EvalTest(ProgramTest):
     def setUp(self):
         super().setUp()
@@ -124,6 +147,16 @@ class EvalTest(ProgramTest):
             self.assertLess(kept["kept_fraction"], 1)
             small = self.eval(*line, "-b", 7, model=model)
             self.assertAlmostEqual(small["perplexity"] / full["perplexity"], 1, delta=1e-4)
+
+    def test_tells_what_is_merged(self):
+        line = ["--prompt", 100, "--score", 20, "--windows", 1, "--base", "full"]
+        full, merged = self.eval(*line, "--kv", "full;minicache(start=0,keep=0.1,rule=top)")
+        self.assertEqual((full["merged_layers"], full["apart_fraction"]), (0, None))
+        self.assertEqual(merged["merged_layers"], 4)
+        self.assertTrue(0.05 < merged["apart_fraction"] < 0.3, merged)
+        self.assertGreater(merged["kl_mean"], 0)
+        out = self.ok("eval", "ppl", "-m", LLAMA, "-f", self.text, *line, "--kv", "minicache").decode()
+        self.assertRegex(out, r"(?m)^minicache: 2 of 4 layers merged: 2\+3$")
 
     def test_continuations_beside_a_base(self):
         line = ["--prompt", 100, "--score", 20, "--windows", 3, "--base", "full"]
@@ -190,14 +223,14 @@ class TokenizeTest(ProgramTest):
 
 class HelpTest(ProgramTest):
     def test_each_command_explains_its_options(self):
-        model = ["--model", "--ctx-size", "--batch-size", "--threads", "--kv", "--cache-type-k", "--cache-type-v"]
+        model = ["--model", "--ctx-size", "--batch-size", "--threads", "--force", "--kv", "--cache-type-k", "--cache-type-v"]
         sampling = ["--predict", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
                     "--ignore-eos", "--prompt", "--file"]
         for command, options in [
                 ([], ["run", "chat", "plan", "bench", "eval", "tokenize"]), (["run"], model + sampling),
                 (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
                 (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
-                             "--threads", "--output"]),
+                             "--threads", "--output", "--parallel", "--kv-budget"]),
                 (["eval"], ["ppl"]),
                 (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
                 (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:
