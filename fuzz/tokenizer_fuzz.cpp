@@ -59,7 +59,8 @@ Tokenizer sentence_piece(bool prefix) {
   data.source = "fuzz";
   data.model = "llama";
   data.unk = 0;
-  data.add_space_prefix = prefix;
+  data.prefix = prefix ? lamina::SpacePrefix::kAlways : lamina::SpacePrefix::kNever;
+  data.strip_first_space = prefix;
   data.tokens.assign(tokens.begin(), tokens.end());
   return Tokenizer(data);
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "model/tokenizer_json.h"
 
 namespace lamina {
 namespace {
@@ -55,19 +56,20 @@ TokenizerData tokenizer_data(const GgufFile& file) {
   data.eom = token_id(file, "tokenizer.ggml.eom_token_id");
   data.add_bos = file.boolean("tokenizer.ggml.add_bos_token", adds_bos_by_default(data));
   data.add_eos = file.boolean("tokenizer.ggml.add_eos_token", false);
-  data.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix", spm);
+  data.strip_first_space = spm && file.boolean("tokenizer.ggml.add_space_prefix", true);
+  data.prefix = data.strip_first_space ? SpacePrefix::kAlways : SpacePrefix::kNever;
   require(!file.boolean("tokenizer.ggml.remove_extra_whitespaces", false) || !spm,
           "{}: tokenizer.ggml.remove_extra_whitespaces is true, which is not supported", file.path());
   return data;
 }
 
 Tokenizer load_tokenizer(const ModelFile& file) {
-  if (file.gguf() == nullptr) fail("{}: tokenizers of Hugging Face folders are not read yet", file.path());
+  if (file.folder() != nullptr) return load_tokenizer_json(file.path());
   return Tokenizer(tokenizer_data(*file.gguf()));
 }
 
 std::string chat_template(const ModelFile& file) {
-  if (file.gguf() == nullptr) return "";
+  if (file.folder() != nullptr) return chat_template_of(file.path());
   return std::string(file.gguf()->string("tokenizer.chat_template", ""));
 }
 

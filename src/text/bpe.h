@@ -3,14 +3,13 @@
 // Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
 #pragma once
 #include <array>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "text/merge.h"
+#include "text/merge_table.h"
 #include "text/pretokenize.h"
 #include "text/vocabulary.h"
 #include "text/word_cache.h"
@@ -25,28 +24,23 @@ struct BpeOptions {
 
 class Bpe {
  public:
-  // `merges` as in the file: "left right", both spelled byte-level. `source` is named in errors.
-  Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const std::string_view> merges, BpeOptions options,
-      const std::string& source);
+  Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const MergeRule> merges, BpeOptions options);
 
   // Text without special tokens. A byte without a token in the vocabulary is dropped, as in Hugging Face's tokenizers;
   // with all 256 there (or for valid UTF-8, in most vocabularies) every byte is kept.
   void encode(std::string_view text, WordCache& cache, std::vector<Token>& out) const;
 
  private:
-  struct Slot {
-    std::uint64_t pair = kFree;  // left << 32 | right
-    Merge merge;
-  };
-  static constexpr std::uint64_t kFree = ~std::uint64_t{0};
-  std::size_t slot_of(std::uint64_t pair) const;
-  Merge merge_of(Token left, Token right) const;
   void encode_word(std::string_view word, MergeBuffers& buffers, std::vector<Token>& out) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   BpeOptions options_;
   std::array<Token, 256> byte_tokens_{};
-  std::vector<Slot> slots_;  // open addressing, a power of two, at most two thirds full
+  MergeTable merges_;
 };
+
+// The merges as a GGUF file spells them: "left right", both byte-level. `source` is named in errors.
+std::vector<MergeRule> merge_rules(const Vocabulary& vocabulary, std::span<const std::string_view> merges,
+                                   const std::string& source);
 
 }  // namespace lamina

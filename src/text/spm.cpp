@@ -22,43 +22,32 @@ std::uint32_t rank_of(float score) {
 
 }  // namespace
 
-Spm::Spm(std::shared_ptr<const Vocabulary> vocabulary, std::span<const float> scores, bool add_space_prefix,
-         std::optional<Token> unk)
-    : vocabulary_(std::move(vocabulary)), add_space_prefix_(add_space_prefix), unk_(unk) {
+Spm::Spm(std::shared_ptr<const Vocabulary> vocabulary, std::span<const float> scores, std::optional<Token> unk)
+    : vocabulary_(std::move(vocabulary)), unk_(unk) {
   ranks_.reserve(scores.size());
   for (const float score : scores) ranks_.push_back(rank_of(score));
   for (Token token = 0; token < vocabulary_->size(); ++token) {
     if (vocabulary_->type(token) == TokenType::kUserDefined) ranks_[token] = token;  // below every finite score's
     const std::string_view piece = vocabulary_->piece(token);
     for (std::size_t at = piece.find(' ', 1); at != std::string_view::npos; at = piece.find(' ', at + 1)) {
-      before_space_[static_cast<std::uint8_t>(piece[at - 1])] = true;
+      words_.join(piece[at - 1]);
     }
   }
-  before_space_[' '] = true;
+  words_.join(' ');
 }
 
 void Spm::encode(std::string_view text, WordCache& cache, std::vector<Token>& out) const {
-  if (text.empty()) return;
   require(text.size() < std::numeric_limits<std::int32_t>::max(), "text of {} bytes, at most 2 GiB", text.size());
-  std::string spaced(add_space_prefix_ ? 1 : 0, ' ');
-  spaced.reserve(text.size() + 1);
+  std::string spaced;
+  spaced.reserve(text.size());
   append_metaspace(spaced, text);
   const std::string_view view = spaced;
   for (std::size_t begin = 0; begin < view.size();) {
-    const std::size_t end = word_end(view, begin);
+    const std::size_t end = words_.end(view, begin);
     cache.append(view.substr(begin, end - begin), out,
                  [&](std::string_view word, std::vector<Token>& tokens) { encode_word(word, cache.merge, tokens); });
     begin = end;
   }
-}
-
-// Merges never cross the place between a byte and a space that no piece has inside, so words may be encoded one by
-// one with the same result as the whole text at once.
-std::size_t Spm::word_end(std::string_view text, std::size_t begin) const {
-  for (std::size_t at = text.find(' ', begin + 1); at != std::string_view::npos; at = text.find(' ', at + 1)) {
-    if (!before_space_[static_cast<std::uint8_t>(text[at - 1])]) return at;
-  }
-  return text.size();
 }
 
 void Spm::encode_word(std::string_view word, MergeBuffers& buffers, std::vector<Token>& out) const {

@@ -3,7 +3,6 @@
 // highest score merges first; characters that are no piece fall back to byte pieces.
 // Kudo and Richardson, SentencePiece, 2018, https://arxiv.org/abs/1808.06226
 #pragma once
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "text/merge.h"
+#include "text/space_words.h"
 #include "text/vocabulary.h"
 #include "text/word_cache.h"
 
@@ -20,8 +20,7 @@ namespace lamina {
 class Spm {
  public:
   // scores[token]; unk stands for what is neither piece nor bytes (dropped without one).
-  Spm(std::shared_ptr<const Vocabulary> vocabulary, std::span<const float> scores, bool add_space_prefix,
-      std::optional<Token> unk);
+  Spm(std::shared_ptr<const Vocabulary> vocabulary, std::span<const float> scores, std::optional<Token> unk);
 
   // Text without control and user-defined tokens, but for user-defined runs of spaces (Gemma): these are pieces that
   // merge before all others, the smallest id first, as in Hugging Face's tokenizers. SentencePiece itself takes the
@@ -32,12 +31,10 @@ class Spm {
  private:
   void encode_word(std::string_view word, MergeBuffers& buffers, std::vector<Token>& out) const;
   void append_bytes(std::string_view bytes, std::vector<Token>& out) const;
-  std::size_t word_end(std::string_view text, std::size_t begin) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
-  std::vector<std::uint32_t> ranks_;      // [token]; the order of descending scores
-  std::array<bool, 256> before_space_{};  // bytes that some piece has just before a space
-  bool add_space_prefix_;
+  std::vector<std::uint32_t> ranks_;  // [token]; the order of descending scores
+  SpaceWords words_;
   std::optional<Token> unk_;
 };
 

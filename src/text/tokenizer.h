@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text to tokens and back, from the vocabulary of a model file.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -11,11 +12,20 @@
 #include <vector>
 
 #include "text/bpe.h"
+#include "text/char_bpe.h"
 #include "text/special_tokens.h"
 #include "text/spm.h"
 #include "text/vocabulary.h"
 
 namespace lamina {
+
+// A space that goes before a stretch of ordinary text, between special tokens, for SentencePiece-like vocabularies.
+enum class SpacePrefix : std::uint8_t {
+  kNever,
+  kAlways,
+  kUnlessSpace,         // where the stretch does not begin with one
+  kAtStartUnlessSpace,  // the same, at the start of the text only
+};
 
 // What a file says about its tokenizer. The views need to live until the Tokenizer is made, no longer.
 struct TokenizerData {
@@ -29,7 +39,15 @@ struct TokenizerData {
   std::optional<Token> bos, eos, unk, eot, eom;
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = false;  // "llama" only: a space before each stretch of ordinary text
+  SpacePrefix prefix = SpacePrefix::kNever;  // "llama" only
+  bool strip_first_space = false;            // of decoded text
+
+  // What tokenizer.json says in full, where a GGUF file has a name that stands for it.
+  std::optional<BpeOptions> bpe;           // of "gpt2", in place of `pre`
+  std::optional<CharBpeOptions> char_bpe;  // of "llama", in place of `scores`
+  std::vector<MergeRule> merge_rules;      // by rank, in place of `merges`
+  std::vector<AddedToken> added;           // in place of `types` for what is matched in a text before all else
+  std::vector<Token> ends;                 // of a generation, beside eos
 };
 
 class Tokenizer {
@@ -42,7 +60,7 @@ class Tokenizer {
   std::vector<Token> encode(std::string_view text, bool parse_special) const;
 
   // The exact bytes of the tokens, which need not be UTF-8 (Detokenizer is for display). Control and unknown tokens
-  // are left out unless show_special. Of a vocabulary with add_space_prefix the first space is taken off again.
+  // are left out unless show_special. With strip_first_space the first space is taken off again.
   std::string decode(std::span<const Token> tokens, bool show_special) const;
 
   int vocab_size() const { return vocabulary_->size(); }
@@ -52,7 +70,7 @@ class Tokenizer {
   std::string_view piece(Token token) const { return contains(token) ? vocabulary_->piece(token) : ""; }
   TokenType type(Token token) const { return contains(token) ? vocabulary_->type(token) : TokenType::kUnused; }
   bool is_special(Token token) const;  // control or unknown: not part of the text
-  std::optional<Token> find_special(std::string_view text) const { return special_.find(text); }
+  std::optional<Token> find_special(std::string_view text) const;
 
   std::optional<Token> bos() const { return bos_; }
   std::optional<Token> eos() const { return eos_; }
@@ -61,14 +79,17 @@ class Tokenizer {
   bool is_end_of_generation(Token token) const { return ends_.contains(token); }
 
  private:
-  void append_text(std::string_view text, WordCache& cache, std::vector<Token>& out) const;
+  struct Encoding;  // one call of encode
+  void append_stretch(std::string_view text, std::size_t pass, Encoding& encoding) const;
+  void append_text(std::string_view text, Encoding& encoding) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
-  SpecialTokens special_;
-  std::variant<Bpe, Spm> encoder_;
+  std::array<SpecialTokens, 2> special_;  // [pass]: the second one sees what the first one leaves
+  std::variant<Bpe, Spm, CharBpe> encoder_;
   std::optional<Token> bos_, eos_;
   std::unordered_set<Token> ends_;
-  bool add_bos_, add_eos_, add_space_prefix_;
+  bool add_bos_, add_eos_, strip_first_space_;
+  SpacePrefix prefix_;
 };
 
 // Tokens to text for display, as they come: gives out whole characters only, and U+FFFD for bytes that can become

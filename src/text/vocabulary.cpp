@@ -55,7 +55,6 @@ void append_byte_level(std::string& out, std::string_view spelled) {
 }
 
 void append_metaspace(std::string& out, std::string_view spelled) {
-  constexpr std::string_view kMetaspace = "\u2581";
   for (std::size_t at = 0;;) {
     const std::size_t next = spelled.find(kMetaspace, at);
     out += spelled.substr(at, next - at);

@@ -27,6 +27,8 @@ enum class Spelling : std::uint8_t {
   kMetaspace,  // U+2581 for a space, <0x0A> for a byte (SentencePiece)
 };
 
+constexpr std::string_view kMetaspace = "\u2581";  // SentencePiece's space
+
 // The bytes behind a byte-level spelling; characters outside GPT-2's table stay as they are.
 void append_byte_level(std::string& out, std::string_view spelled);
 // The same for SentencePiece: U+2581 becomes a space.

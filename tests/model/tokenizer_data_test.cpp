@@ -94,7 +94,8 @@ TEST(RealTokenizer, Tok512EqualsSentencePiece) {
   }
   ASSERT_EQ(v.tokens.size(), 512U);
   v.data.model = "llama";
-  v.data.add_space_prefix = true;
+  v.data.prefix = SpacePrefix::kAlways;
+  v.data.strip_first_space = true;
   v.data.types.assign(512, TokenType::kNormal);
   std::fill_n(v.data.types.begin(), 259, TokenType::kByte);
   std::fill_n(v.data.types.begin(), 3, TokenType::kControl);

@@ -25,7 +25,8 @@ TestVocabulary tiny_bpe(std::string pre) {
 TestVocabulary tiny_spm(bool prefix) {
   TestVocabulary v = TestVocabulary::load(golden("tiny_spm"));
   v.data.model = "llama";
-  v.data.add_space_prefix = prefix;
+  v.data.prefix = prefix ? SpacePrefix::kAlways : SpacePrefix::kNever;
+  v.data.strip_first_space = prefix;
   v.data.unk = 0;
   v.data.bos = 1;
   v.data.eos = 2;
