@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/minicache_search.h"
+
+#include <algorithm>
+#include <set>
+
+namespace lamina {
+namespace {
+
+// The mean angular distance between the rows of two layers, each [row][width], taken in parts of a row.
+double mean_distance(const std::vector<float>& a, const std::vector<float>& b, std::size_t part) {
+  double sum = 0;
+  for (std::size_t at = 0; at < a.size(); at += part)
+    sum += angular_distance(std::span(a).subspan(at, part), std::span(b).subspan(at, part));
+  return sum * static_cast<double>(part) / static_cast<double>(a.size());
+}
+
+// Runs the sentences as one step of the dense float32 cache.
+StepTrace record(Model& model, ThreadPool& pool, const std::vector<std::vector<Token>>& sentences) {
+  const KvShape shape = model.shape();
+  const auto spec = std::make_shared<KvSpec>(KvSpec::parse("f32", shape));
+  const auto tokens = static_cast<Pos>(sentences.front().size());
+  BlockPool blocks(shape, sentences.size() * most_bytes(shape, tokens), spec->widest());
+  std::vector<KvSequence> sequences;
+  for (std::size_t i = 0; i < sentences.size(); ++i) sequences.emplace_back(spec, shape, blocks);
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < sentences.size(); ++i)
+    chunks.push_back({.kv = &sequences[i], .tokens = sentences[i], .logits = Chunk::Logits::kNone, .prompt = true});
+  Workspace work;
+  StepTrace trace;
+  model.record(chunks, work, pool, trace);
+  return trace;
+}
+
+}  // namespace
+
+std::vector<PairDistance> rank_alike(Model& model, ThreadPool& pool, const std::vector<std::vector<Token>>& sentences,
+                                     const MiniCache& config, bool across_kinds) {
+  const KvShape shape = model.shape();
+  const StepTrace trace = record(model, pool, sentences);
+  std::vector<PairDistance> pairs;
+  for (int lower = 0; lower < shape.layers; ++lower)
+    for (int deeper = lower + 1; deeper < shape.layers; ++deeper)
+      if (across_kinds || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}))
+        pairs.push_back({.lower = lower, .deeper = deeper});
+  const auto part = static_cast<std::size_t>(config.by_head ? shape.head_dim : shape.kv_heads * shape.head_dim);
+  pool.parallel_for(static_cast<int>(pairs.size()), [&](int i, int) {
+    PairDistance& pair = pairs[static_cast<std::size_t>(i)];
+    const auto& lower = trace.layers[static_cast<std::size_t>(pair.lower)];
+    const auto& deeper = trace.layers[static_cast<std::size_t>(pair.deeper)];
+    const double k = config.keys ? mean_distance(lower.k, deeper.k, part) : 0;
+    const double v = config.values ? mean_distance(lower.v, deeper.v, part) : 0;
+    pair.distance = (k + v) / (config.keys && config.values ? 2 : 1);
+  });
+  std::ranges::sort(pairs, [](const PairDistance& a, const PairDistance& b) {
+    if (a.distance != b.distance) return a.distance < b.distance;
+    return std::pair(a.lower, a.deeper) > std::pair(b.lower, b.deeper);
+  });
+  return pairs;
+}
+
+std::vector<std::pair<int, int>> choose_pairs(const std::vector<PairDistance>& ranking) {
+  std::vector<std::pair<int, int>> pairs;
+  std::set<int> taken;
+  for (const PairDistance& pair : ranking) {
+    if (taken.contains(pair.lower) || taken.contains(pair.deeper)) continue;
+    taken.insert({pair.lower, pair.deeper});
+    pairs.emplace_back(pair.lower, pair.deeper);
+  }
+  return pairs;
+}
+
+}  // namespace lamina
