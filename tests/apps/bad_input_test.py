@@ -129,7 +129,7 @@ class ModelFileTest(ProgramTest):
                 path = self.file("model.gguf", content)
                 self.refused(1, f"model.gguf.*{pattern}", *command, path)
             self.refused(1, "missing.gguf: cannot open: No such file", *command, "missing.gguf")
-            self.refused(1, "not a regular file", *command, self.folder)
+            self.refused(1, "config.json: cannot open", *command, self.folder)
 
     def test_truncated(self):
         content = LLAMA.read_bytes()
