@@ -78,7 +78,7 @@ void decode(benchmark::State& state, Heads heads, Format k, Format v) {
   const Pos pos = rows - 1;
   std::size_t layer = 0;
   while (state.KeepRunning()) {
-    const Query query{q.data(), {&pos, 1}, cache.layer(layer++), out.data(), nullptr};
+    const Query query{q.data(), {&pos, 1}, cache.layer(layer++), out.data()};
     attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);
     benchmark::DoNotOptimize(out.data());
   }
@@ -99,7 +99,7 @@ void prompt(benchmark::State& state, Heads heads, Format k, Format v) {
   std::iota(pos.begin(), pos.end(), 0);
   std::size_t layer = 0;
   while (state.KeepRunning()) {
-    const Query query{q.data(), pos, cache.layer(layer++), out.data(), nullptr};
+    const Query query{q.data(), pos, cache.layer(layer++), out.data()};
     attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);
     benchmark::DoNotOptimize(out.data());
   }

@@ -53,9 +53,9 @@ inline double gain(const BlockMemory& memory, const Plane& gains, std::uint32_t 
   return f32_from_f16(reinterpret_cast<const std::uint16_t*>(gains.tile(memory, row / kTileRows))[row % kTileRows]);
 }
 
-inline bool visible(const AttentionShape& shape, Pos row, Pos query) {
-  if (row > query || (shape.lagged && row == query)) return false;
-  return shape.window == 0 || row > query - shape.window;
+inline bool visible(const Visibility& sees, Pos row, Pos query) {
+  if (row > query || (sees.lagged && row == query)) return false;
+  return sees.window == 0 || row > query - sees.window;
 }
 
 // The rows that one KV head sees, decoded.
@@ -75,14 +75,14 @@ inline std::vector<Row> decoded(const BlockMemory& memory, int head_dim, std::sp
 
 // q: one head of one token, not rotated.
 inline Result attend(const AttentionShape& shape, const RopeConfig& rope, std::span<const float> q, Pos pos,
-                     std::span<const Row> rows) {
+                     std::span<const Row> rows, const Visibility& sees = {}) {
   Result result{std::vector<double>(q.size(), 0.0)};
   std::vector<double> scores(rows.size(), -std::numeric_limits<double>::infinity());
   std::vector<double> turned;
   double max = -std::numeric_limits<double>::infinity();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (r == 0 || rows[r].shift != rows[r - 1].shift) turned = rotated(rope, {q.begin(), q.end()}, pos - rows[r].shift);
-    if (!visible(shape, rows[r].pos, pos)) continue;
+    if (!visible(sees, rows[r].pos, pos)) continue;
     scores[r] = 0;
     for (std::size_t c = 0; c < turned.size(); ++c) scores[r] += turned[c] * rows[r].key[c];
     scores[r] *= shape.scale * rows[r].k_gain;

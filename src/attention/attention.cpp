@@ -135,11 +135,12 @@ void Attention::plan() {
 
 void Attention::plan_partitions(int query, int kv_head) {
   const std::span<const Pos> pos = queries_[query].pos;
+  const Visibility& sees = queries_[query].sees;
   if (pos.empty()) return;
   const std::size_t first_partition = buffers_.partitions.size();
   const std::size_t floats = pos.size() * static_cast<std::size_t>(group_) * (2 + static_cast<std::size_t>(dim_));
   for (const Segment& segment : queries_[query].segments[kv_head]) {
-    const Range rows{visible_rows(segment, shape_, pos.front()).first, visible_rows(segment, shape_, pos.back()).last};
+    const Range rows{visible_rows(segment, sees, pos.front()).first, visible_rows(segment, sees, pos.back()).last};
     for (std::uint32_t first = rows.first; first < rows.last;) {
       const std::uint32_t end = partition_end(first, rows);
       buffers_.partitions.push_back({query, kv_head, &segment, {first, end}, partial_floats_});
@@ -178,7 +179,7 @@ void Attention::run_partition(const Partition& partition, ThreadBuffers& thread)
   for (int i = 0; i < rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles,
-         intersection(partition.rows, visible_rows(segment, shape_, query.pos[i / group_])));
+         intersection(partition.rows, visible_rows(segment, query.sees, query.pos[i / group_])));
   }
   float* max = buffers_.partials.data() + partition.partial;
   float* sum = max + rows;
@@ -232,7 +233,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
   std::size_t partitions = 0;
   for (const Segment& segment : query.segments[tile.kv_head]) {
     for (int t = 0; t < tile.tokens; ++t)
-      thread.visible[t] = visible_rows(segment, shape_, query.pos[tile.first_token + t]);
+      thread.visible[t] = visible_rows(segment, query.sees, query.pos[tile.first_token + t]);
     const Range rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
     if (rows_of_all.empty()) continue;
     if (!rotated || rotated->shift != segment.shift)

@@ -23,8 +23,12 @@ struct AttentionShape {
   int kv_heads = 0;
   int head_dim = 0;  // at most kMaxHeadDim
   float scale = 1;
+};
+
+// Which positions a query sees: those up to its own, unless the layer says less.
+struct Visibility {
   Pos window = 0;       // keys with pos > query - window are visible, the query's own included; 0: all
-  bool lagged = false;  // a query does not see its own position
+  bool lagged = false;  // a query does not see its own position (LCKV)
 };
 
 // The tokens of one sequence in one step.
@@ -33,6 +37,7 @@ struct Query {
   std::span<const Pos> pos;                            // [tokens], ascending
   std::span<const std::span<const Segment>> segments;  // [kv_heads]
   float* out = nullptr;                                // [tokens][heads][head_dim]; exactly 0 where no row is visible
+  Visibility sees{};
   float* lse = nullptr;  // [tokens][heads] or null: log-sum-exp of the scores, -inf where no row is visible
   bool prompt = false;   // rows of codes are read as on the prompt path even by a few tokens: see below
 };

@@ -5,11 +5,11 @@
 
 namespace lamina {
 
-Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query) {
+Range visible_rows(const Segment& segment, const Visibility& sees, Pos query) {
   const Pos* begin = segment.pos;
   const Pos* end = begin + segment.rows();
-  const Pos newest = shape.lagged ? query - 1 : query;
-  const Pos* first = shape.window > 0 ? std::upper_bound(begin, end, query - shape.window) : begin;
+  const Pos newest = sees.lagged ? query - 1 : query;
+  const Pos* first = sees.window > 0 ? std::upper_bound(begin, end, query - sees.window) : begin;
   const Pos* last = std::upper_bound(first, end, newest);
   return {segment.first + static_cast<std::uint32_t>(first - begin),
           segment.first + static_cast<std::uint32_t>(last - begin)};

@@ -26,7 +26,7 @@ std::uint32_t partition_end(std::uint32_t first, Range rows);
 Range intersection(Range a, Range b);
 
 // Visibility is decided from positions alone, and positions ascend: the visible rows are one range.
-Range visible_rows(const Segment& segment, const AttentionShape& shape, Pos query);
+Range visible_rows(const Segment& segment, const Visibility& sees, Pos query);
 
 // Pointers to the tiles that a range of rows touches.
 struct Tiles {

@@ -40,7 +40,8 @@ struct Case {
 // The rows and queries of one sequence, all of them random.
 class Sequence {
  public:
-  explicit Sequence(const Case& c, BlockArena& arena) : tokens_(c.tokens), heads_(c.heads), d_(c.head_dim) {
+  explicit Sequence(const Case& c, BlockArena& arena)
+      : tokens_(c.tokens), heads_(c.heads), d_(c.head_dim), sees_{c.window, c.lagged} {
     std::mt19937 random(c.seed);
     const auto d = static_cast<std::size_t>(d_);
     Pos end = 0;
@@ -66,7 +67,7 @@ class Sequence {
     out_.assign(q_.size(), -1.0F);
     lse_.assign(area(tokens_, heads_), -1.0F);
   }
-  Query query() { return {q_.data(), pos_, spans_, out_.data(), lse_.data()}; }
+  Query query() { return {q_.data(), pos_, spans_, out_.data(), sees_, lse_.data()}; }
   const std::vector<float>& out() const { return out_; }
   const std::vector<float>& lse() const { return lse_; }
   std::vector<Segment>& segments(int kv_head) { return segments_[kv_head]; }
@@ -80,7 +81,7 @@ class Sequence {
     for (int i = 0; i < tokens_ * heads_; ++i) {
       const std::span<const float> q{q_.data() + static_cast<std::ptrdiff_t>(i) * d_, static_cast<std::size_t>(d_)};
       const auto want =
-          reference::attend(shape, rope, q, pos_[i / heads_], rows[i % heads_ / (shape.heads / shape.kv_heads)]);
+          reference::attend(shape, rope, q, pos_[i / heads_], rows[i % heads_ / (shape.heads / shape.kv_heads)], sees_);
       for (int c = 0; c < d_; ++c) {
         const double error = std::fabs(out_[i * d_ + c] - want.out[c]);
         worst = std::isnan(error) ? INFINITY : std::max(worst, error);
@@ -101,6 +102,7 @@ class Sequence {
     return x;
   }
   int tokens_, heads_, d_;
+  Visibility sees_;
   std::vector<std::vector<Segment>> segments_;  // [kv_head]
   std::vector<std::span<const Segment>> spans_;
   std::vector<Pos> pos_;
@@ -108,7 +110,7 @@ class Sequence {
 };
 
 AttentionShape shape_of(const Case& c) {
-  return {c.heads, c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim)), c.window, c.lagged};
+  return {c.heads, c.kv_heads, c.head_dim, 1 / std::sqrt(static_cast<float>(c.head_dim))};
 }
 RopeConfig rope_of(const Case& c) { return {.dims = c.head_dim, .interleaved = c.head_dim % 16 == 0}; }
 BlockArena arena_of(const Case& c, int sequences = 1) {
@@ -214,7 +216,7 @@ TEST(Attention, PromptPathEqualsDecodePath) {
     const std::vector<float> prompt = sequence.out();
     const int row = c.heads * c.head_dim;
     for (int t = 0; t < c.tokens; ++t) {
-      const Query one{query.q + t * row, query.pos.subspan(t, 1), query.segments, query.out + t * row, nullptr};
+      const Query one{query.q + t * row, query.pos.subspan(t, 1), query.segments, query.out + t * row, query.sees};
       attend(pool, arena.memory(), shape_of(c), rope, {&one, 1}, scratch);
     }
     for (std::size_t i = 0; i < prompt.size(); ++i)
@@ -259,7 +261,7 @@ class Design : public testing::Test {
   std::vector<float> attend_one(std::span<const Segment> segments, std::vector<float>& q, Pos pos) {
     std::vector<float> out(kDim);
     const std::span<const Segment> heads[] = {segments};
-    const Query query{q.data(), {&pos, 1}, heads, out.data(), nullptr};
+    const Query query{q.data(), {&pos, 1}, heads, out.data()};
     attend(pool_, arena_.memory(), shape_, rope_, {&query, 1}, scratch_);
     return out;
   }
