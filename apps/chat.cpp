@@ -106,7 +106,7 @@ void Conversation::show_cache() const {
       "bits    {} for keys, {} for values\n"
       "bytes   {} = rows {} + scales {} + gains {} + positions {} + slack {}\n"
       "ratio   {:.2f} to dense f16 at this length; {:.2f} at most so far\n",
-      kv.spec().text(), kv.spec().layers.slots, shape.layers, kv.length(), 100 * kv.kept_fraction(), bits(kv.spec().k),
+      kv.spec().text(), kv.spec().layers.slots(), shape.layers, kv.length(), 100 * kv.kept_fraction(), bits(kv.spec().k),
       bits(kv.spec().v), bytes.total(), bytes.rows, bytes.scales, bytes.gains, bytes.positions, bytes.slack,
       bytes.total() ? dense / static_cast<double>(bytes.total()) : 1.0,
       session_.peak_bytes() ? dense / static_cast<double>(session_.peak_bytes()) : 1.0);

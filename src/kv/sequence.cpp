@@ -20,11 +20,11 @@ Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
     : spec_(std::move(spec)), shape_(shape), pool_(&pool), raw_k_(raw_format(spec_->k)), raw_v_(raw_format(spec_->v)) {
   const std::size_t block_bytes = pool.memory().block_bytes;
-  for (const LayerId owner : spec_->layers.owner)
+  for (int slot = 0; slot < spec_->layers.slots(); ++slot)
     slots_.push_back({.pinned = Run(shape, block_bytes, spec_->k, spec_->v),
                       .body = Run(shape, block_bytes, spec_->k, spec_->v),
                       .tail = Run(shape, block_bytes, raw_k_, raw_v_),
-                      .window = shape.window(owner),
+                      .window = spec_->layers.window(SlotId{slot}),
                       .segments = {},
                       .heads = {}});
 }
@@ -59,12 +59,15 @@ KvSequence KvSequence::fork() const {
   return copy;
 }
 
-void KvSequence::append(LayerId layer, int tokens, const float* k, const float* v) {
+void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, const float* v) {
   const auto writes = spec_->layers[layer].writes;
   assert(writes.has_value());
   Run& tail = slots_[static_cast<std::size_t>(index(*writes))].tail;
+  assert(length_ <= first && first <= (tail.rows() ? std::max(length_, tail.positions().back() + 1) : length_));
+  const auto held = tail.positions();
+  tail.drop_back(*pool_, static_cast<std::uint32_t>(held.end() - std::lower_bound(held.begin(), held.end(), first)));
   std::vector<Pos> pos(static_cast<std::size_t>(tokens));
-  std::iota(pos.begin(), pos.end(), length_);
+  std::iota(pos.begin(), pos.end(), first);
   tail.grow(*pool_, pos);
   tail.write_last(*pool_, static_cast<std::uint32_t>(tokens), k, v);
 }
@@ -152,7 +155,8 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
   KvSequence sequence(spec, shape, pool);
   KvPlan plan{};
   const auto step = [&](Phase phase, int tokens) {
-    for (const LayerId owner : spec->layers.owner) sequence.append(owner, tokens, nullptr, nullptr);
+    for (const auto& writers : spec->layers.writers)
+      for (const LayerId writer : writers) sequence.append(writer, sequence.length(), tokens, nullptr, nullptr);
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
     sequence.commit(phase, tokens);
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());

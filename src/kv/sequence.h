@@ -29,9 +29,10 @@ class KvSequence {
   KvSequence& operator=(KvSequence&& other) noexcept;
   KvSequence& operator=(const KvSequence&) = delete;
 
-  // Rows of the step's `tokens` next tokens, written by `layer`: positions length() ... length() + tokens - 1.
-  // k, v: [tokens][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes, once a step.
-  void append(LayerId layer, int tokens, const float* k, const float* v);
+  // Rows of `tokens` tokens from position `first` on, written by `layer`. `first` is at least length() and leaves no
+  // gap; rows that the layer has appended there since the last commit are replaced (LCKV's passes).
+  // k, v: [tokens][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes.
+  void append(LayerId layer, Pos first, int tokens, const float* k, const float* v);
 
   // What `layer` reads: [kv_head] lists of segments, valid until the next append or commit.
   std::span<const std::span<const Segment>> segments(LayerId layer);

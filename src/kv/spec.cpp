@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "kv/layers/kvsharer.h"
 #include "kv/spec_parser.h"
 #include "kv/tokens/registry.h"
 
@@ -29,15 +28,14 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "adakv",     "cla",     "fastgen",  "h2o",       "k2v2",         "kivi",  "kivi2",
-    "kivi4",     "lasagna", "lckv",     "minicache", "mixattention", "pizza", "pyramidinfer",
-    "pyramidkv", "rotate",  "sandwich", "snapkv",    "yoco",
+    "adakv", "fastgen",   "h2o",          "k2v2",      "kivi",   "kivi2",
+    "kivi4", "minicache", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
 struct Parts {
-  LayerMap map;
-  std::string layers, layers_key;
+  LayerChoice layers;
+  std::string layers_term;
   std::shared_ptr<const TokenPolicy> tokens;
   const Bits* bits = nullptr;
   int grid = 0;
@@ -45,7 +43,8 @@ struct Parts {
 };
 
 std::vector<std::string_view> known_names() {
-  std::vector<std::string_view> names = {"full", "map", "kvsharer"};
+  std::vector<std::string_view> names = {"full"};
+  for (const std::string_view name : layer_term_names()) names.push_back(name);
   for (const std::string_view name : token_policy_names()) names.push_back(name);
   for (const Bits& bits : kBits) names.push_back(bits.name);
   names.emplace_back("grid");
@@ -79,23 +78,13 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
        close ? fmt::format(" (did you mean {}?)", nearest) : "", fmt::join(names, " "));
 }
 
-void take_layers(const Term& term, const KvShape& shape, Parts& parts) {
-  require(parts.layers.empty(), "two layer terms, {} and {}; expected at most one", parts.layers, term.name);
-  std::vector<int> target;
-  if (term.name == "map") {
-    target = targets_from_layer_types(term.only_value("0_0_2_2"), shape);
-    parts.layers = parts.layers_key = fmt::format("map({})", fmt::join(target, "_"));
-  } else {
-    term.expect_keys({"map"});
-    const std::string* file = term.find("map");
-    require(file != nullptr, "kvsharer names no strategy file, expected kvsharer(map=FILE)");
-    KvSharerStrategy strategy = load_kvsharer(*file, shape);
-    target = std::move(strategy.target);
-    parts.layers = fmt::format("kvsharer(map={})", quoted(*file));
-    parts.layers_key = fmt::format("kvsharer(map=sha256:{})", strategy.sha256.substr(0, 16));
-  }
-  require_runnable(target, shape);
-  parts.map = LayerMap::from_targets(target);
+bool take_layers(const Term& term, const KvShape& shape, UpwardMaps upward, Parts& parts) {
+  std::optional<LayerChoice> choice = make_layers(term, shape, upward);
+  if (!choice) return false;
+  require(parts.layers_term.empty(), "two layer terms, {} and {}; expected at most one", parts.layers_term, term.name);
+  parts.layers_term = term.name;
+  parts.layers = std::move(*choice);
+  return true;
 }
 
 bool take_bits(const Term& term, Parts& parts) {
@@ -122,29 +111,28 @@ void take_grid(const Term& term, Parts& parts) {
   parts.grid = parse_integer("the distance of grid", term.only_value("a number of tokens"), 1, kMaxGrid);
 }
 
-Parts take_terms(const std::vector<Term>& terms, const KvShape& shape) {
+Parts take_terms(const std::vector<Term>& terms, const KvShape& shape, UpwardMaps upward) {
   Parts parts;
+  parts.layers = own_layers(shape);
   for (const Term& term : terms) {
     if (term.name == "full") {
       term.expect_keys({});
       require(!parts.full, "full comes twice");
       parts.full = true;
-    } else if (term.name == "map" || term.name == "kvsharer") {
-      take_layers(term, shape, parts);
     } else if (term.name == "grid") {
       take_grid(term, parts);
-    } else if (!take_tokens(term, parts) && !take_bits(term, parts)) {
+    } else if (!take_layers(term, shape, upward, parts) && !take_tokens(term, parts) && !take_bits(term, parts)) {
       fail_unknown(term.name);
     }
   }
-  require(!parts.full || (parts.layers.empty() && parts.tokens == nullptr && parts.bits == nullptr),
+  require(!parts.full || (parts.layers_term.empty() && parts.tokens == nullptr && parts.bits == nullptr),
           "full stands for all three axes, so it goes with grid only");
   return parts;
 }
 
 std::string print(const std::string& layers, const Parts& parts) {
   std::vector<std::string> terms;
-  if (!parts.map.identity()) terms.push_back(layers);
+  if (!layers.empty()) terms.push_back(layers);
   if (parts.tokens != nullptr) terms.push_back(parts.tokens->text());
   if (parts.bits != nullptr && parts.bits->name != "f16") terms.emplace_back(parts.bits->name);
   if (terms.empty()) terms.emplace_back("full");
@@ -154,24 +142,23 @@ std::string print(const std::string& layers, const Parts& parts) {
 
 }  // namespace
 
-KvSpec KvSpec::parse(std::string_view text, const KvShape& shape) {
+KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upward) {
   Parts parts;
   try {
-    parts = take_terms(parse_terms(text), shape);
+    parts = take_terms(parse_terms(text), shape, upward);
   } catch (const Error& error) {  // the parts know what is wrong, the user also needs to see where
     fail("kv spec \"{}\": {}", excerpt(text), error.what());
   }
-  if (parts.layers.empty()) parts.map = LayerMap::identity(shape.layers);
   KvSpec spec;
-  spec.layers = parts.map;
+  spec.layers = parts.layers.map;
   spec.tokens = parts.tokens;
   if (parts.bits != nullptr) {
     spec.k = parts.bits->k;
     spec.v = parts.bits->v;
   }
   spec.grid = parts.grid;
-  spec.text_ = print(parts.layers, parts);
-  spec.key_ = print(parts.layers_key, parts);
+  spec.text_ = print(parts.layers.text, parts);
+  spec.key_ = print(parts.layers.key, parts);
   return spec;
 }
 

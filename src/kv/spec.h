@@ -7,8 +7,7 @@
 //   map(0_0_2_2) + window(window=512)           layers + tokens
 //   kvsharer(map=strategy.json) + streaming(window=1020) + k8v4 + grid(512)
 //
-//   layers  map(0_0_2_2)   item i is the layer whose rows layer i reads; "2s" marks a sliding-window layer
-//           kvsharer(map=FILE)
+//   layers  map(0_0_2_2) kvsharer(map=FILE) lckv(w=2) …, see kv/layers/registry.h
 //   tokens  streaming(…) window(…), see kv/tokens/streaming.h
 //   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
@@ -22,6 +21,7 @@
 
 #include "kv/bits/format.h"
 #include "kv/layers/layer_map.h"
+#include "kv/layers/registry.h"
 #include "kv/tokens/token_policy.h"
 
 namespace lamina {
@@ -33,7 +33,7 @@ struct KvSpec {
   int grid = 0;  // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
 
   // Error for a text that does not parse or does not fit the model, in one sentence.
-  static KvSpec parse(std::string_view text, const KvShape& shape);
+  static KvSpec parse(std::string_view text, const KvShape& shape, UpwardMaps upward = UpwardMaps::kTrainedOnly);
 
   // Canonical; parse(text()) gives the same text.
   const std::string& text() const { return text_; }

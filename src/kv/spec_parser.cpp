@@ -161,6 +161,20 @@ const std::string& Term::only_value(std::string_view what) const {
   return arguments.front().value;
 }
 
+void Term::expect_value_and_keys(std::initializer_list<std::string_view> keys) const {
+  Term named = *this;
+  std::erase_if(named.arguments, [](const Argument& argument) { return argument.key.empty(); });
+  named.expect_keys(keys);
+  require(arguments.size() <= named.arguments.size() + 1, "{} has {} bare values, expected one", name,
+          arguments.size() - named.arguments.size());
+}
+
+const std::string& Term::bare(std::string_view what) const {
+  const std::string* const value = find("");
+  require(value != nullptr, "{} has no value, expected {}({})", name, name, what);
+  return *value;
+}
+
 const std::string* Term::find(std::string_view key) const {
   const auto found = std::ranges::find(arguments, key, &Argument::key);
   return found == arguments.end() ? nullptr : &found->value;
@@ -169,6 +183,24 @@ const std::string* Term::find(std::string_view key) const {
 int Term::integer(std::string_view key, int min, int max, int fallback) const {
   const std::string* value = find(key);
   return value == nullptr ? fallback : parse_integer(fmt::format("{} of {}", key, name), *value, min, max);
+}
+
+double Term::number(std::string_view key, double min, double max, double fallback) const {
+  const std::string* const text = find(key);
+  if (text == nullptr) return fallback;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value, std::chars_format::fixed);
+  require(error == std::errc() && end == text->data() + text->size() && value >= min && value <= max,
+          "{} of {} is \"{}\", expected a number from {} to {}", key, name, *text, min, max);
+  return value;
+}
+
+std::string_view Term::choice(std::string_view key, std::initializer_list<std::string_view> words) const {
+  const std::string* const text = find(key);
+  if (text == nullptr) return {};
+  const auto* const word = std::ranges::find(words, std::string_view(*text));
+  require(word != words.end(), "{} of {} is \"{}\", expected one of {}", key, name, *text, fmt::join(words, ", "));
+  return *word;
 }
 
 std::vector<Term> parse_terms(std::string_view spec) {

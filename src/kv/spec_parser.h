@@ -27,10 +27,17 @@ struct Term {
   void expect_keys(std::initializer_list<std::string_view> keys) const;
   // The only argument, a bare value; `what` says what it is ("a number of tokens").
   const std::string& only_value(std::string_view what) const;
+  // One bare value, and keys of these.
+  void expect_value_and_keys(std::initializer_list<std::string_view> keys) const;
+  const std::string& bare(std::string_view what) const;  // the bare value
   // Null when absent.
   const std::string* find(std::string_view key) const;
   // An integer argument; `fallback` when absent.
   int integer(std::string_view key, int min, int max, int fallback) const;
+  // A decimal number, not inf or nan.
+  double number(std::string_view key, double min, double max, double fallback) const;
+  // One of these words; empty when absent.
+  std::string_view choice(std::string_view key, std::initializer_list<std::string_view> words) const;
 };
 
 std::vector<Term> parse_terms(std::string_view spec);

@@ -27,10 +27,15 @@ bool all_finite(const float* x, std::size_t n) {
 
 struct Model::Step {
   std::span<const Chunk> chunks;
-  std::size_t tokens;  // of all chunks
   Workspace& work;
   ThreadPool& pool;
   const Kernels& ops;
+  std::size_t logits = 0;   // rows of logits that the call has already
+  Pos ahead = 0;            // tokens that the sequence has beyond its last commit
+  StepTrace* to = nullptr;  // what is recorded
+  const StepTrace* from = nullptr;
+  int first_layer = 0;     // layers below it come from `from`
+  std::size_t tokens = 0;  // of all chunks
 
   // Calls fn(row) for every token of the step.
   template <class Fn>
@@ -40,19 +45,125 @@ struct Model::Step {
 };
 
 std::span<const float> Model::forward(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool) {
-  Step step{chunks, 0, work, pool, kernels(chosen_isa())};
+  const std::size_t size = start(chunks, work);
+  if (std::none_of(chunks.begin(), chunks.end(), iterates)) {
+    Step step{.chunks = chunks, .work = work, .pool = pool, .ops = kernels(chosen_isa())};
+    run(step);
+  } else {
+    std::size_t done = 0;
+    for (const Chunk& chunk : chunks) done += run(chunk, work, pool, done);
+  }
+  return std::span<const float>(work.logits).first(size);
+}
+
+std::span<const float> Model::record(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool, StepTrace& to) {
+  return resume(chunks, work, pool, to, 0, to);
+}
+
+std::span<const float> Model::resume(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool,
+                                     const StepTrace& from, int first, StepTrace& to) {
+  assert(std::none_of(chunks.begin(), chunks.end(), iterates));
+  const std::size_t size = start(chunks, work);
+  to.layers.resize(static_cast<std::size_t>(config_.layers));
+  Step step{.chunks = chunks,
+            .work = work,
+            .pool = pool,
+            .ops = kernels(chosen_isa()),
+            .to = &to,
+            .from = &from,
+            .first_layer = first};
+  run(step);
+  return std::span<const float>(work.logits).first(size);
+}
+
+// Makes room for the logits of a call; how many floats they are.
+std::size_t Model::start(std::span<const Chunk> chunks, Workspace& work) const {
+  std::size_t rows = 0;
+  for (const Chunk& chunk : chunks) {
+    assert(chunk.kv != nullptr && !chunk.tokens.empty());
+    rows += chunk.logits == Chunk::Logits::kAll ? chunk.tokens.size() : chunk.logits == Chunk::Logits::kLast ? 1 : 0;
+  }
+  const std::size_t size = rows * static_cast<std::size_t>(config_.vocab);
+  if (work.logits.size() < size) work.logits.resize(size);
+  return size;
+}
+
+// Several tokens of a map that reads upwards: one pass over the layers is not enough.
+bool Model::iterates(const Chunk& chunk) { return chunk.tokens.size() > 1 && chunk.kv->spec().layers.cyclic(); }
+
+// One chunk by itself; returns its rows of logits.
+std::size_t Model::run(const Chunk& chunk, Workspace& work, ThreadPool& pool, std::size_t logits) {
+  if (!iterates(chunk) || chunk.tokens.size() > static_cast<std::size_t>(chunk.kv->spec().layers.iterations)) {
+    Step step{.chunks = {&chunk, 1}, .work = work, .pool = pool, .ops = kernels(chosen_isa()), .logits = logits};
+    return run(step);
+  }
+  std::size_t rows = 0;
+  for (std::size_t t = 0; t < chunk.tokens.size(); ++t) {
+    Chunk token = chunk;
+    token.tokens = chunk.tokens.subspan(t, 1);
+    if (chunk.logits == Chunk::Logits::kLast && t + 1 < chunk.tokens.size()) token.logits = Chunk::Logits::kNone;
+    Step step{.chunks = {&token, 1},
+              .work = work,
+              .pool = pool,
+              .ops = kernels(chosen_isa()),
+              .logits = logits + rows,
+              .ahead = static_cast<Pos>(t)};
+    rows += run(step);
+  }
+  return rows;
+}
+
+std::size_t Model::run(Step& step) {
   begin(step);
-  embed(step);
-  for (int layer = 0; layer < config_.layers; ++layer) {
+  const Chunk& chunk = step.chunks.front();
+  if (step.first_layer == 0) embed(step);
+  if (step.chunks.size() > 1 || !iterates(chunk)) {
+    for (int layer = 0; layer < step.first_layer; ++layer) replay(step, layer);
+    run(step, step.first_layer, config_.layers);
+    return head(step);
+  }
+  const LayerMap& map = chunk.kv->spec().layers;
+  for (const Pass& pass : map.passes) {
+    if (pass.iterated) step.work.pass_x = step.work.x;
+    for (int i = 0; i < (pass.iterated ? map.iterations : 1); ++i) {
+      if (i > 0) step.work.x = step.work.pass_x;
+      run(step, pass.first, pass.last);
+    }
+  }
+  return head(step);
+}
+
+void Model::run(Step& step, int first, int last) {
+  for (int layer = first; layer < last; ++layer) {
     attention(step, layer);
     feed_forward(step, layer);
   }
-  return head(step);
+}
+
+// A layer whose states are known: its rows are appended, nothing is computed.
+void Model::replay(Step& step, int layer) {
+  const StepTrace::Layer& known = step.from->layers[static_cast<std::size_t>(layer)];
+  const std::size_t width = static_cast<std::size_t>(config_.kv_heads) * static_cast<std::size_t>(config_.head_dim);
+  std::size_t row = 0;
+  for (const Chunk& chunk : step.chunks) {
+    if (writes(chunk, layer))
+      chunk.kv->append(LayerId{layer}, chunk.kv->length(), static_cast<int>(chunk.tokens.size()), &known.k[row * width],
+                       &known.v[row * width]);
+    row += chunk.tokens.size();
+  }
+  if (layer + 1 == step.first_layer) {
+    const auto& x = step.from->layers[static_cast<std::size_t>(step.first_layer)].x;
+    std::copy(x.begin(), x.end(), step.work.x.begin());
+  }
 }
 
 void Model::attention(Step& step, int layer) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   Workspace& work = step.work;
+  if (step.to) {
+    const auto end = work.x.begin() + static_cast<std::ptrdiff_t>(step.tokens) * config_.hidden;
+    step.to->layers[static_cast<std::size_t>(layer)].x.assign(work.x.begin(), end);
+  }
   norm(step, work.x, w.attention_norm, work.h);
   project(step, layer);
   append(step, layer);
@@ -118,18 +229,26 @@ void Model::append(Step& step, int layer) {
   Workspace& work = step.work;
   const Rope& rope = rope_of(work, layer);
   const auto dim = static_cast<std::size_t>(config_.head_dim), width = dim * static_cast<std::size_t>(config_.kv_heads);
-  if (std::any_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); }))
+  const bool any =
+      std::any_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); });
+  if (any)
     step.each_row([&](std::size_t row) {
       for (std::size_t c = 0; c < width; c += dim) rope.rotate(&work.k[row * width + c], work.positions[row]);
     });
+  if (step.to) {
+    StepTrace::Layer& trace = step.to->layers[static_cast<std::size_t>(layer)];
+    const auto size = static_cast<std::ptrdiff_t>(any ? step.tokens * width : 0);
+    trace.k.assign(work.k.begin(), work.k.begin() + size);
+    trace.v.assign(work.v.begin(), work.v.begin() + size);
+  }
   std::size_t row = 0;
   for (const Chunk& chunk : step.chunks) {
     if (writes(chunk, layer)) {
       const std::size_t size = chunk.tokens.size() * width;
       require(all_finite(&work.k[row * width], size) && all_finite(&work.v[row * width], size),
               "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
-      chunk.kv->append(LayerId{layer}, static_cast<int>(chunk.tokens.size()), &work.k[row * width],
-                       &work.v[row * width]);
+      chunk.kv->append(LayerId{layer}, chunk.kv->length() + step.ahead, static_cast<int>(chunk.tokens.size()),
+                       &work.k[row * width], &work.v[row * width]);
     }
     row += chunk.tokens.size();
   }
@@ -142,17 +261,16 @@ void Model::attend_rows(Step& step, int layer) {
   const AttentionShape shape{.heads = config_.heads,
                              .kv_heads = config_.kv_heads,
                              .head_dim = config_.head_dim,
-                             .scale = config_.attention_scale,
-                             .window = config_.windows[static_cast<std::size_t>(layer)],
-                             .lagged = false};
+                             .scale = config_.attention_scale};
   work.queries.clear();
   std::size_t row = 0;
   for (const Chunk& chunk : step.chunks) {
+    const Route& route = chunk.kv->spec().layers[LayerId{layer}];
     work.queries.push_back({.q = &work.q[row * width],
                             .pos = std::span(work.positions).subspan(row, chunk.tokens.size()),
                             .segments = chunk.kv->segments(LayerId{layer}),
                             .out = &work.attended[row * width],
-                            .lse = nullptr,
+                            .sees = {.window = route.window, .lagged = route.lagged},
                             .prompt = chunk.prompt});
     row += chunk.tokens.size();
   }
@@ -163,8 +281,7 @@ void Model::begin(Step& step) {
   Workspace& work = step.work;
   work.positions.clear();
   for (const Chunk& chunk : step.chunks) {
-    assert(chunk.kv != nullptr && !chunk.tokens.empty());
-    Pos pos = chunk.kv->length();
+    Pos pos = chunk.kv->length() + step.ahead;
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
@@ -201,9 +318,14 @@ void Model::embed(Step& step) {
             table.name, tokens[i / hidden]);
 }
 
-std::span<const float> Model::head(Step& step) {
+// Appends the wanted rows of logits; returns how many they are.
+std::size_t Model::head(Step& step) {
   Workspace& work = step.work;
-  const auto hidden = static_cast<std::size_t>(config_.hidden);
+  const auto hidden = static_cast<std::size_t>(config_.hidden), vocab = static_cast<std::size_t>(config_.vocab);
+  if (step.to) {
+    step.to->h.resize(step.tokens * hidden);
+    norm(step, work.x, weights_.norm, step.to->h);
+  }
   std::vector<std::size_t> wanted;
   std::size_t row = 0;
   for (const Chunk& chunk : step.chunks) {
@@ -212,14 +334,12 @@ std::span<const float> Model::head(Step& step) {
     if (chunk.logits == Chunk::Logits::kNone) row = end;
     for (; row < end; ++row) wanted.push_back(row);
   }
-  if (wanted.empty()) return {};
+  if (wanted.empty()) return 0;
   for (std::size_t i = 0; i < wanted.size(); ++i)
     step.ops.rmsnorm(&work.x[wanted[i] * hidden], weights_.norm.data(), hidden, config_.norm_eps, &work.h[i * hidden]);
-  const std::size_t size = wanted.size() * static_cast<std::size_t>(config_.vocab);
-  if (work.logits.size() < size) work.logits.resize(size);
   work.input.set(work.h.data(), static_cast<int>(wanted.size()), config_.hidden, step.pool);
-  multiply(step, {{.w = &weights_.head, .y = work.logits.data(), .stride = config_.vocab}});
-  return std::span<const float>(work.logits).first(size);
+  multiply(step, {{.w = &weights_.head, .y = &work.logits[step.logits * vocab], .stride = config_.vocab}});
+  return wanted.size();
 }
 
 void Model::norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out) {

@@ -29,9 +29,20 @@ struct Chunk {
   bool prompt = false;  // tokens of a prompt: how many come in one step changes no bit of their logits
 };
 
+// The states of one step, layer by layer: what a search records once, to feed it back to steps that differ only above.
+struct StepTrace {
+  struct Layer {
+    std::vector<float> x;     // [tokens][hidden] before the layer
+    std::vector<float> k, v;  // [tokens][kv_heads][head_dim] as appended; empty where no chunk's map writes
+  };
+  std::vector<Layer> layers;
+  std::vector<float> h;  // [tokens][hidden] after the final norm
+};
+
 // Buffers of a forward pass, grown to the largest step seen.
 struct Workspace {
   std::vector<float> x, h;      // [tokens][hidden] residual stream, and its norm or a block's output
+  std::vector<float> pass_x;    // [tokens][hidden] what every run of an iterated pass starts from
   std::vector<float> q, k, v;   // [tokens][heads or kv_heads][head_dim]
   std::vector<float> attended;  // [tokens][heads][head_dim]
   std::vector<float> gate, up;  // [tokens][ffn]
@@ -52,7 +63,16 @@ class Model {
   // Runs one step: appends the chunks' rows to their sequences and returns logits [wanted rows][vocab], in the order
   // of the chunks and their tokens, valid until the next call. The caller commits. A sequence's logits do not depend
   // on the other chunks, nor on the number of threads. Error if a token is not in the vocabulary.
+  // Where a map reads upwards, a chunk of more tokens than the map has iterations runs by its plan of passes, a shorter
+  // one token by token (LCKV, arXiv:2405.10637, 3.2).
   std::span<const float> forward(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool);
+
+  // A step of maps that do not read upwards, recorded into `to`.
+  std::span<const float> record(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool, StepTrace& to);
+  // The same with the states of the layers below `first` from `from`, whose maps agree with these below that layer:
+  // only layers from there on are computed, and recorded into `to`, which may be `from`.
+  std::span<const float> resume(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool, const StepTrace& from,
+                                int first, StepTrace& to);
 
   const ModelConfig& config() const { return config_; }
   const GgufFile& file() const { return file_; }
@@ -62,15 +82,21 @@ class Model {
   std::uint64_t kv_products() const { return kv_products_; }
 
  private:
-  struct Step;  // one call of forward
+  struct Step;  // some tokens on their way through the layers
+  std::size_t start(std::span<const Chunk> chunks, Workspace& work) const;
+  static bool iterates(const Chunk& chunk);
+  std::size_t run(const Chunk& chunk, Workspace& work, ThreadPool& pool, std::size_t logits);
+  std::size_t run(Step& step);
+  void run(Step& step, int first, int last);
   void begin(Step& step);
   void embed(Step& step);
+  void replay(Step& step, int layer);
   void attention(Step& step, int layer);
   void project(Step& step, int layer);
   void append(Step& step, int layer);
   void attend_rows(Step& step, int layer);
   void feed_forward(Step& step, int layer);
-  std::span<const float> head(Step& step);
+  std::size_t head(Step& step);
   static void multiply(Step& step, std::initializer_list<Product> products);  // of work.input
   void norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out);
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);

@@ -53,7 +53,7 @@ struct NaiveRow {
 class NaiveSequence {
  public:
   NaiveSequence(std::shared_ptr<const KvSpec> spec, KvShape shape)
-      : spec_(std::move(spec)), shape_(std::move(shape)), slots_(static_cast<std::size_t>(spec_->layers.slots)) {
+      : spec_(std::move(spec)), shape_(std::move(shape)), slots_(static_cast<std::size_t>(spec_->layers.slots())) {
     raw_k_ = spec_->k == Format::kF32 ? Format::kF32 : Format::kF16;
     raw_v_ = spec_->v == Format::kF32 ? Format::kF32 : Format::kF16;
   }
@@ -77,7 +77,7 @@ class NaiveSequence {
     for (std::size_t s = 0; s < slots_.size(); ++s) {
       auto& rows = slots_[s];
       std::erase_if(rows, [&](const NaiveRow& row) { return row.pos >= length; });
-      const Pos window = shape_.window(spec_->layers.owner[s]);
+      const Pos window = spec_->layers.window(SlotId{static_cast<int>(s)});
       if (window > 0) std::erase_if(rows, [&](const NaiveRow& row) { return row.pos <= length - window; });
       if (lossy && spec_->tokens) evict(rows, phase, static_cast<int>(s));
       if (lossy) encode_old(rows);
@@ -247,7 +247,7 @@ class KvOps {
       if (!writes) continue;
       for (float& x : k) x = random();
       for (float& x : v) x = random();
-      t.kv.append(LayerId{layer}, tokens, k.data(), v.data());
+      t.kv.append(LayerId{layer}, t.kv.length(), tokens, k.data(), v.data());
       t.naive.append(index(*writes), tokens, k.data(), v.data());
     }
     t.kv.commit(phase, tokens, accepted);

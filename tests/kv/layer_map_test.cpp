@@ -36,23 +36,26 @@ TEST(LayerTypes, RefusesBadSyntax) {
   EXPECT_ERROR(parse_layer_types("0_99999999999"), "layer 1 reads layer 99999999999, which is out of range");
 }
 
+LayerMap map_of(std::string_view text) {
+  const std::vector<int> target = targets(text);
+  return LayerMap::from_targets(target, shape(static_cast<int>(target.size())));
+}
+
 TEST(LayerMap, IdentityWritesAndReadsItsOwnSlots) {
-  const LayerMap map = LayerMap::identity(3);
-  EXPECT_TRUE(map.identity());
-  EXPECT_FALSE(map.lagged());
-  EXPECT_EQ(map.slots, 3);
+  const LayerMap map = map_of("0_1_2");
+  EXPECT_FALSE(map.cyclic());
+  EXPECT_EQ(map.slots(), 3);
   for (int layer = 0; layer < 3; ++layer) {
     EXPECT_EQ(map[LayerId{layer}], (Route{.reads = SlotId{layer}, .writes = SlotId{layer}}));
-    EXPECT_EQ(map.owner[static_cast<std::size_t>(layer)], LayerId{layer});
+    EXPECT_EQ(map.writers[static_cast<std::size_t>(layer)], std::vector{LayerId{layer}});
   }
-  EXPECT_EQ(LayerMap::from_targets(targets("0_1_2")), map);
+  EXPECT_EQ(LayerMap::from_targets(own_targets(shape(3)), shape(3)), map);
 }
 
 TEST(LayerMap, PairsShareASlot) {
-  const LayerMap map = LayerMap::from_targets(targets("0_0_2_2"));
-  EXPECT_FALSE(map.identity());
-  EXPECT_EQ(map.slots, 2);
-  EXPECT_EQ(map.owner, (std::vector{LayerId{0}, LayerId{2}}));
+  const LayerMap map = map_of("0_0_2_2");
+  EXPECT_EQ(map.slots(), 2);
+  EXPECT_EQ(map.writers, (std::vector<std::vector<LayerId>>{{LayerId{0}}, {LayerId{2}}}));
   EXPECT_EQ(map[LayerId{1}], (Route{.reads = SlotId{0}}));
   EXPECT_EQ(map[LayerId{2}], (Route{.reads = SlotId{1}, .writes = SlotId{1}}));
   EXPECT_EQ(map[LayerId{3}], (Route{.reads = SlotId{1}}));
@@ -60,50 +63,73 @@ TEST(LayerMap, PairsShareASlot) {
 
 // Whether a layer writes depends on its readers alone: layer 1 reads layer 0 and writes for layers 2 and 3.
 TEST(LayerMap, AReaderMayWriteForOthers) {
-  const LayerMap map = LayerMap::from_targets(targets("0_0_1_1"));
-  EXPECT_EQ(map.slots, 2);
+  const LayerMap map = map_of("0_0_1_1");
+  EXPECT_EQ(map.slots(), 2);
   EXPECT_EQ(map[LayerId{1}], (Route{.reads = SlotId{0}, .writes = SlotId{1}}));
   EXPECT_EQ(map[LayerId{3}], (Route{.reads = SlotId{1}}));
-  require_runnable(targets("0_0_1_1"), shape(4));
+  EXPECT_FALSE(map.cyclic());
 }
 
 TEST(LayerMap, UpwardReadersAreLagged) {
-  const LayerMap map = LayerMap::from_targets(targets("1_2s_0"));
-  EXPECT_TRUE(map.lagged());
-  EXPECT_EQ(map.slots, 3);
+  const LayerMap map = map_of("1_2_0");
+  EXPECT_TRUE(map.cyclic());
+  EXPECT_EQ(map.iterations, 9);
+  EXPECT_EQ(map.slots(), 3);
   EXPECT_EQ(map[LayerId{0}], (Route{.reads = SlotId{1}, .writes = SlotId{0}, .lagged = true}));
   EXPECT_EQ(map[LayerId{2}], (Route{.reads = SlotId{0}, .writes = SlotId{2}}));
-  const LayerMap lckv = LayerMap::from_targets(targets("0_6_6_6_6_6_6_7"));
-  EXPECT_EQ(lckv.owner, (std::vector{LayerId{0}, LayerId{6}, LayerId{7}}));
+  const LayerMap lckv = map_of("0_6_6_6_6_6_6_7");
+  EXPECT_EQ(lckv.writers, (std::vector<std::vector<LayerId>>{{LayerId{0}}, {LayerId{6}}, {LayerId{7}}}));
   EXPECT_EQ(lckv[LayerId{3}], (Route{.reads = SlotId{1}, .lagged = true}));
 }
 
+TEST(LayerMap, WithoutTheDiagonalEveryReaderIsLagged) {
+  KvShape trained = shape(3);
+  trained.no_diagonal = true;
+  trained.forward_passes = 4;
+  trained.backward_passes = 1;
+  const LayerMap map = LayerMap::from_targets(targets("0_2_2"), trained);
+  for (const Route& route : map.routes) EXPECT_TRUE(route.lagged);
+  EXPECT_EQ(map.iterations, 5);
+}
+
+TEST(LayerMap, ASlotKeepsWhatItsWidestReaderSees) {
+  const auto window = [](std::string_view text, std::vector<Pos> windows) {
+    const std::vector<int> target = targets(text);
+    return LayerMap::from_targets(target, shape(static_cast<int>(target.size()), std::move(windows))).window(SlotId{0});
+  };
+  EXPECT_EQ(window("0_0_0", {8, 16, 4}), 16);
+  EXPECT_EQ(window("0_0_0", {8, 0, 4}), 0);  // a reader without a window: rows outside the writer's must stay
+  EXPECT_EQ(window("0_1_0", {8, 0, 4}), 8);
+}
+
+TEST(LayerMap, TheLayersOfAPairShareASlotOfTwoViews) {
+  const std::pair<int, int> pairs[] = {{1, 3}};
+  const LayerMap map = LayerMap::from_pairs(pairs, shape(5, {0, 16, 0, 16, 0}));
+  EXPECT_EQ(map.writers,
+            (std::vector<std::vector<LayerId>>{{LayerId{0}}, {LayerId{1}, LayerId{3}}, {LayerId{2}}, {LayerId{4}}}));
+  EXPECT_EQ(map[LayerId{1}], (Route{.reads = SlotId{1}, .writes = SlotId{1}, .window = 16}));
+  EXPECT_EQ(map[LayerId{3}], (Route{.reads = SlotId{1}, .writes = SlotId{1}, .view = 1, .window = 16}));
+  EXPECT_EQ(map.views(SlotId{1}), 2);
+  EXPECT_EQ(map.views(SlotId{2}), 1);
+}
+
 TEST(LayerMap, RefusesTargetsOutOfRange) {
-  EXPECT_ERROR(LayerMap::from_targets(std::vector{0, 2}), "layer 1 reads layer 2, the model has layers 0..1");
-  EXPECT_ERROR(LayerMap::from_targets(std::vector{-1}), "layer 0 reads layer -1, the model has layers 0..0");
+  EXPECT_ERROR(map_of("0_2"), "layer 1 reads layer 2, the model has layers 0..1");
 }
 
-TEST(LayerMap, RefusesWhatThisVersionCannotRun) {
-  EXPECT_ERROR(require_runnable(std::vector{0, 3, 2, 3}, shape(4)),
-               "layer 1 reads layer 3 above it, which takes several");
-  EXPECT_ERROR(require_runnable(std::vector{1, 0}, shape(2)), "layer 0 reads layer 1 above it");
-  EXPECT_ERROR(require_runnable(std::vector{0, 0, 0}, shape(3, {0, 0, 512})),
-               "layer 2 with a window of 512 reads layer 0 with no window");
-  EXPECT_ERROR(require_runnable(std::vector{0, 0}, shape(2, {256, 512})),
-               "layer 1 with a window of 512 reads layer 0 with");
-  require_runnable(std::vector{0, 1, 0, 1}, shape(4, {512, 0, 512, 0}));
+TEST(LayerMap, LayersOfDifferentKindsDoNotShareUnasked) {
+  EXPECT_ERROR(require_shareable(std::vector{0, 0, 0}, shape(3, {0, 0, 512}), false),
+               "layer 2 with a window of 512 reads layer 0 with no window; layers of different kinds share rows only");
+  require_shareable(std::vector{0, 0, 0}, shape(3, {0, 0, 512}), true);
+  require_shareable(std::vector{0, 1, 0, 1}, shape(4, {512, 0, 512, 0}), false);
 }
 
-TEST(LayerMap, WindowMarksMustBeTheModelsOwn) {
-  const KvShape mixed = shape(4, {512, 0, 512, 0});
-  const std::vector<int> expected = {0, 1, 0, 1};
-  EXPECT_EQ(targets_from_layer_types("0_1_0_1", mixed), expected);
-  EXPECT_EQ(targets_from_layer_types("0s_1_0s_1", mixed), expected);
-  EXPECT_ERROR(targets_from_layer_types("0s_1_0_1", mixed), "layer 2 has a sliding window in the model, but no \"s\"");
-  EXPECT_ERROR(targets_from_layer_types("0s_1s_0s_1", mixed),
-               "layer 1 is marked \"s\", but the model's layer 1 has no");
-  EXPECT_ERROR(targets_from_layer_types("0_1_2s_3", shape(4)), "layer 2 is marked \"s\"");
-  EXPECT_ERROR(targets_from_layer_types("0_1_0", mixed), "the map has 3 items, the model has 4 layers");
+TEST(LayerMap, RefusesToReadLayersWithoutWeights) {
+  KvShape trained = shape(4);
+  trained.targets = {0, 0, 2, 2};
+  EXPECT_ERROR(require_shareable(std::vector{0, 1, 2, 2}, trained, false),
+               "layer 1 reads layer 1, which has no K and V weights in this model (it was trained to read layer 0)");
+  require_shareable(std::vector{0, 0, 0, 0}, trained, false);
 }
 
 }  // namespace

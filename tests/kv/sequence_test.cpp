@@ -65,7 +65,8 @@ TEST(Plan, EqualsAllocation) {
         std::size_t peak = 0;
         const std::vector<float> rows(static_cast<std::size_t>(128 * s.kv_heads * s.head_dim), 1.0F);
         const auto step = [&](Phase phase, int tokens) {
-          for (const LayerId owner : sp->layers.owner) kv.append(owner, tokens, rows.data(), rows.data());
+          for (const auto& writers : sp->layers.writers)
+            kv.append(writers[0], kv.length(), tokens, rows.data(), rows.data());
           peak = std::max(peak, kv.bytes().total());
           kv.commit(phase, tokens);
           peak = std::max(peak, kv.bytes().total());
@@ -106,10 +107,10 @@ TEST(Sequence, StreamingHoldsSinksAndWindowAndClosesTheGap) {
   BlockPool pool(s, 1 << 20);
   KvSequence kv(sp, s, pool);
   const std::vector<float> rows(100 * 16, 0.5F);
-  kv.append(LayerId{0}, 100, rows.data(), rows.data());
+  kv.append(LayerId{0}, kv.length(), 100, rows.data(), rows.data());
   EXPECT_EQ(kv.segments(LayerId{0})[0].size(), 1U);  // a prompt reads its rows as appended
   kv.commit(Phase::kPromptEnd, 100);
-  kv.append(LayerId{0}, 1, rows.data(), rows.data());
+  kv.append(LayerId{0}, kv.length(), 1, rows.data(), rows.data());
   const auto segments = kv.segments(LayerId{0})[0];
   ASSERT_EQ(segments.size(), 2U);
   EXPECT_EQ(segments[0].rows(), 4U);
@@ -130,7 +131,7 @@ TEST(Sequence, TruncateEqualsNeverHavingGoneAhead) {
   std::vector<float> rows(120 * 2 * 32);
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = std::sin(static_cast<float>(i));
   const auto append = [&](int tokens) {
-    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, tokens, rows.data(), rows.data());
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), tokens, rows.data(), rows.data());
   };
   append(100);
   kv.commit(Phase::kPromptEnd, 100);  // 80 encoded, 20 exact
@@ -148,12 +149,12 @@ TEST(Sequence, ForksShareUntilTheyWrite) {
   BlockPool pool(s, 1 << 24);
   KvSequence kv(sp, s, pool);
   const std::vector<float> rows(320 * 2 * 64, 0.25F);
-  for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 320, rows.data(), rows.data());
+  for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), 320, rows.data(), rows.data());
   kv.commit(Phase::kPromptEnd, 320);
   const std::size_t held = pool.held_bytes();
   KvSequence fork = kv.fork();
   EXPECT_EQ(pool.held_bytes(), held);
-  for (int layer = 0; layer < 2; ++layer) fork.append(LayerId{layer}, 1, rows.data(), rows.data());
+  for (int layer = 0; layer < 2; ++layer) fork.append(LayerId{layer}, kv.length(), 1, rows.data(), rows.data());
   EXPECT_EQ(pool.held_bytes(), held + std::size_t{2} * 2 * 2 * pool.memory().block_bytes);  // one new block a plane
 }
 
@@ -165,10 +166,10 @@ TEST(Sequence, DiscardsAStepThatFailedHalfWay) {
   const std::vector<float> rows(std::size_t{64} * 2 * 64, 0.5F);
   {
     KvSequence kv(sp, s, pool);
-    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 16, rows.data(), rows.data());
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), 16, rows.data(), rows.data());
     kv.commit(Phase::kPromptEnd, 16);
     const auto fail_half_way = [&] {
-      for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 40, rows.data(), rows.data());
+      for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), 40, rows.data(), rows.data());
     };
     for (int attempt = 0; attempt < 3; ++attempt) {
       EXPECT_THROW(fail_half_way(), Error);
@@ -176,7 +177,7 @@ TEST(Sequence, DiscardsAStepThatFailedHalfWay) {
       EXPECT_EQ(kv.bytes().rows, std::size_t{16} * 2 * 2 * 2 * 64 * 2);
       EXPECT_EQ(pool.held_bytes(), 8 * block);
     }
-    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, 1, rows.data(), rows.data());
+    for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), 1, rows.data(), rows.data());
     kv.commit(Phase::kDecode, 1);
     EXPECT_EQ(kv.length(), 17);
   }

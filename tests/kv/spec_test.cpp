@@ -25,8 +25,8 @@ std::string write_file(const std::string& name, std::string_view content) {
 
 TEST(KvSpec, FullIsTheDenseCache) {
   const KvSpec spec = parse("full");
-  EXPECT_TRUE(spec.layers.identity());
-  EXPECT_EQ(spec.layers.slots, 4);
+  EXPECT_EQ(spec.layers, own_layers(kShape).map);
+  EXPECT_EQ(spec.layers.slots(), 4);
   EXPECT_EQ(spec.tokens, nullptr);
   EXPECT_EQ(spec.k, Format::kF16);
   EXPECT_EQ(spec.v, Format::kF16);
@@ -41,7 +41,7 @@ TEST(KvSpec, ReadsEveryAxis) {
   const KvSpec spec = parse("grid(512)+k8v4 + streaming( window=1020 )+map(00_0_2_2)");
   EXPECT_EQ(spec.text(), "map(0_0_2_2) + streaming(window=1020) + k8v4 + grid(512)");
   EXPECT_EQ(spec.key(), spec.text());
-  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 0, 2, 2}));
+  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 0, 2, 2}, kShape));
   ASSERT_NE(spec.tokens, nullptr);
   EXPECT_TRUE(spec.tokens->renumbers());
   EXPECT_EQ(spec.k, Format::kInt8);
@@ -96,7 +96,7 @@ TEST(KvSpec, FilesEnterTheKeyByTheirContent) {
   // printf '{"3":0}' | sha256sum
   EXPECT_EQ(spec.key(), "kvsharer(map=sha256:74443b8a82010f9f) + k8v8");
   EXPECT_EQ(parse(fmt::format("kvsharer(map={})+k8v8", b)).key(), spec.key());
-  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 1, 2, 0}));
+  EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 1, 2, 0}, kShape));
   write_file("spec_test_b.json", R"({"3":1})");
   EXPECT_NE(parse(fmt::format("kvsharer(map={})+k8v8", b)).key(), spec.key());
   write_file("spec_test_b.json", "{}");
@@ -111,7 +111,7 @@ TEST(KvSpec, FileNamesSurvivePrinting) {
     std::string escaped;
     for (const char c : file) escaped += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
     const KvSpec spec = parse(fmt::format("kvsharer(map = \"{}\" )", escaped));
-    EXPECT_EQ(spec.layers.slots, 3) << name;
+    EXPECT_EQ(spec.layers.slots(), 3) << name;
     EXPECT_EQ(parse(spec.text()).text(), spec.text()) << name;
     EXPECT_EQ(parse(spec.text()).key(), spec.key()) << name;
     if (file.find_first_of(",)\"") == std::string::npos) {
@@ -188,10 +188,10 @@ TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
       {"grid(1,2)", "grid has 2 arguments"},
       {"grid(0)", "the distance of grid is \"0\", expected an integer from 1 to"},
       {"grid(99999999999)", "the distance of grid is \"99999999999\""},
-      {"map", "map has no argument, expected map(0_0_2_2)"},
+      {"map", "map has no value, expected map(0_0_2_2)"},
       {"map(0_0_2)", "the map has 3 items, the model has 4 layers"},
       {"map(0_0_x_2)", "item 2 of the map is \"x\""},
-      {"map(3_3_3_3)", "layer 0 reads layer 3 above it, which takes several passes"},
+      {"map(3_3_3_3)", "layer 0 reads layer 3 above it, which this model was not trained for"},
       {"map(1_0_2_3)", "layer 0 reads layer 1 above it"},
       {"map(0_0_2_2s)", "layer 3 is marked \"s\""},
       {"kvsharer", "kvsharer names no strategy file"},
@@ -201,7 +201,7 @@ TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
       {"minicache + k8v8", "the method minicache does not exist yet in this version"},
       {"kivi4", "the method kivi4 does not exist yet"},
       {"steaming(window=4)", "unknown term \"steaming\" (did you mean streaming?), expected one of full map kvsharer"},
-      {"q8_0", "unknown term \"q8_0\", expected one of full map kvsharer streaming window f16"},
+      {"q8_0", "unknown term \"q8_0\", expected one of full map kvsharer lckv cla yoco pizza sandwich lasagna streaming window f16"},
       {"k8v8\n", "byte 4 is the control character 0x0a"},
       {"k8v8\xFF", "byte 4 is not valid UTF-8"},
       {"\xC0\x80", "byte 0 is not valid UTF-8"},

@@ -175,7 +175,7 @@ TEST_P(TinyModel, IdentityMapIsFullAndSharingLayersComputeNoKeys) {
   const auto map = KvSpec::parse(pairs_map(model.shape()), model.shape());
   const std::uint64_t before = model.kv_products();
   run(model, pool, pairs_map(model.shape()), golden.tokens, 5, 5);
-  EXPECT_EQ(model.kv_products() - before, static_cast<std::uint64_t>(map.layers.slots) * n);
+  EXPECT_EQ(model.kv_products() - before, static_cast<std::uint64_t>(map.layers.slots()) * n);
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, TinyModel, ::testing::ValuesIn(tiny_models()), [](const auto& model) {

@@ -31,30 +31,64 @@ LayerType parse_item(std::string_view item, std::size_t number) {
 
 }  // namespace
 
-bool LayerMap::identity() const { return *this == identity(static_cast<int>(routes.size())); }
+Pos LayerMap::window(SlotId slot) const {
+  Pos widest = 0;
+  for (const Route& route : routes) {
+    if (route.reads != slot) continue;
+    if (route.window == 0) return 0;
+    widest = std::max(widest, route.window);
+  }
+  return widest;
+}
 
-bool LayerMap::lagged() const { return std::ranges::any_of(routes, &Route::lagged); }
+bool LayerMap::cyclic() const { return std::ranges::any_of(passes, &Pass::iterated); }
 
-LayerMap LayerMap::from_targets(std::span<const int> target) {
+LayerMap LayerMap::from_targets(std::span<const int> target, const KvShape& shape) {
   require_in_range(target);
   LayerMap map;
   std::vector<std::optional<SlotId>> slot_of(target.size());  // [layer] the slot that it writes
   for (std::size_t layer = 0; layer < target.size(); ++layer) {
     if (std::ranges::find(target, static_cast<int>(layer)) == target.end()) continue;
-    slot_of[layer] = SlotId{map.slots++};
-    map.owner.push_back(LayerId{static_cast<int>(layer)});
+    slot_of[layer] = SlotId{map.slots()};
+    map.writers.push_back({LayerId{static_cast<int>(layer)}});
   }
   for (std::size_t layer = 0; layer < target.size(); ++layer) {
     const auto read = static_cast<std::size_t>(target[layer]);
-    map.routes.push_back({.reads = *slot_of[read], .writes = slot_of[layer], .lagged = read > layer});
+    map.routes.push_back({.reads = *slot_of[read],
+                          .writes = slot_of[layer],
+                          .lagged = read > layer || shape.no_diagonal,
+                          .window = shape.window(LayerId{static_cast<int>(layer)})});
+  }
+  map.passes = plan_passes(target);
+  if (map.cyclic()) map.iterations = shape.forward_passes + shape.backward_passes;
+  return map;
+}
+
+LayerMap LayerMap::from_pairs(std::span<const std::pair<int, int>> pairs, const KvShape& shape) {
+  LayerMap map = from_targets(own_targets(shape), shape);
+  map.writers.clear();
+  for (int layer = 0; layer < shape.layers; ++layer) {
+    Route& route = map.routes[static_cast<std::size_t>(layer)];
+    const auto lower = std::ranges::find(pairs, layer, [](const auto& pair) { return pair.second; });
+    if (lower != pairs.end()) {
+      const Route& first = map.routes[static_cast<std::size_t>(lower->first)];
+      route.reads = first.reads;
+      route.view = 1;
+      map.writers[static_cast<std::size_t>(index(first.reads))].push_back(LayerId{layer});
+    } else {
+      route.reads = SlotId{map.slots()};
+      map.writers.push_back({LayerId{layer}});
+    }
+    route.writes = route.reads;
   }
   return map;
 }
 
-LayerMap LayerMap::identity(int layers) {
-  std::vector<int> target(static_cast<std::size_t>(layers));
+std::vector<int> own_targets(const KvShape& shape) {
+  if (!shape.targets.empty()) return shape.targets;
+  std::vector<int> target(static_cast<std::size_t>(shape.layers));
   std::iota(target.begin(), target.end(), 0);
-  return from_targets(target);
+  return target;
 }
 
 std::vector<LayerType> parse_layer_types(std::string_view text) {
@@ -67,37 +101,24 @@ std::vector<LayerType> parse_layer_types(std::string_view text) {
   return types;
 }
 
-std::vector<int> targets_from_layer_types(std::string_view text, const KvShape& shape) {
-  const std::vector<LayerType> types = parse_layer_types(text);
-  require(static_cast<int>(types.size()) == shape.layers, "the map has {} items, the model has {} layers", types.size(),
-          shape.layers);
-  const bool marked = std::ranges::any_of(types, &LayerType::sliding);
-  std::vector<int> target;
-  for (int layer = 0; layer < shape.layers; ++layer) {
-    const LayerType& type = types[static_cast<std::size_t>(layer)];
-    const bool window = shape.window(LayerId{layer}) > 0;
-    require(!type.sliding || window, "layer {} is marked \"s\", but the model's layer {} has no sliding window", layer,
-            layer);
-    require(!marked || type.sliding || !window,
-            "layer {} has a sliding window in the model, but no \"s\" in the map; mark all such layers or none", layer);
-    target.push_back(type.target);
-  }
-  return target;
+std::string print_layer_types(std::span<const LayerType> types) {
+  std::string text;
+  for (const LayerType& type : types)
+    fmt::format_to(std::back_inserter(text), "{}{}{}", text.empty() ? "" : "_", type.target, type.sliding ? "s" : "");
+  return text;
 }
 
-void require_runnable(std::span<const int> target, const KvShape& shape) {
+void require_shareable(std::span<const int> target, const KvShape& shape, bool across_kinds) {
   require_in_range(target);
+  const std::vector<int> own = own_targets(shape);
   for (std::size_t layer = 0; layer < target.size(); ++layer) {
-    const int reader = static_cast<int>(layer);
-    const int read = target[layer];
-    require(read <= reader,
-            "layer {} reads layer {} above it, which takes several passes over the layers; this version has one pass, "
-            "so layers read themselves or lower ones",
-            reader, read);
-    const Pos window = shape.window(LayerId{reader});
-    const Pos target_window = shape.window(LayerId{read});
-    require(window == target_window,
-            "layer {} with {} reads layer {} with {}; layers that share rows must have the same window", reader,
+    const int reader = static_cast<int>(layer), read = target[layer];
+    require(std::ranges::find(own, read) != own.end(),
+            "layer {} reads layer {}, which has no K and V weights in this model (it was trained to read layer {})",
+            reader, read, own[static_cast<std::size_t>(read)]);
+    const Pos window = shape.window(LayerId{reader}), target_window = shape.window(LayerId{read});
+    require(across_kinds || window == target_window,
+            "layer {} with {} reads layer {} with {}; layers of different kinds share rows only with kinds=any", reader,
             window > 0 ? fmt::format("a window of {}", window) : "no window", read,
             target_window > 0 ? fmt::format("a window of {}", target_window) : "no window");
   }

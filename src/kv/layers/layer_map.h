@@ -5,8 +5,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "kv/layers/passes.h"
 #include "kv/types.h"
 
 namespace lamina {
@@ -15,26 +17,36 @@ namespace lamina {
 struct Route {
   SlotId reads{};
   std::optional<SlotId> writes{};  // absent: the layer computes no K and no V
-  int view = 0;                    // which gain plane of the slot the layer reads
-  bool lagged = false;             // rows written in this very step are not visible (an upward reader, LCKV)
+  int view = 0;                    // of its slot: which tail it appends to, which gains it reads
+  bool lagged = false;             // a token's own row is not visible (an upward reader, LCKV)
+  Pos window = 0;                  // of the reader, in tokens, its own included; 0: none
   bool operator==(const Route&) const = default;
 };
 
 struct LayerMap {
-  std::vector<Route> routes;  // [layer]
-  int slots = 0;
-  std::vector<LayerId> owner;  // [slot] the layer that writes it
+  std::vector<Route> routes;                  // [layer]
+  std::vector<std::vector<LayerId>> writers;  // [slot][view]: one layer, or the two of a pair that merges its rows
+  std::vector<Pass> passes;                   // how a prompt runs through the layers
+  int iterations = 1;                         // of a pass that is iterated
 
   const Route& operator[](LayerId layer) const { return routes.at(static_cast<std::size_t>(index(layer))); }
-  bool identity() const;  // every layer writes and reads its own slot
-  bool lagged() const;
+  int slots() const { return static_cast<int>(writers.size()); }
+  int views(SlotId slot) const { return static_cast<int>(writers.at(static_cast<std::size_t>(index(slot))).size()); }
+  // The window outside of which nobody reads the slot; 0: none.
+  Pos window(SlotId slot) const;
+  bool cyclic() const;  // a layer reads a higher one: a prompt takes several passes, or one token at a time
   bool operator==(const LayerMap&) const = default;
 
   // target[layer] = the layer whose K and V it reads; layers that somebody reads write, whatever they read themselves.
-  // Slots are numbered in the order of their owners. Error for a target out of range.
-  static LayerMap from_targets(std::span<const int> target);
-  static LayerMap identity(int layers);
+  // Slots are numbered in the order of their writers. The shape says windows, passes and whether a token sees itself.
+  // Error for a target out of range.
+  static LayerMap from_targets(std::span<const int> target, const KvShape& shape);
+  // Each layer its own rows, but for pairs (lower layer, higher layer), which share a slot of two views.
+  static LayerMap from_pairs(std::span<const std::pair<int, int>> pairs, const KvShape& shape);
 };
+
+// What each layer reads where nothing else is said: its own rows, or what the model was trained to read.
+std::vector<int> own_targets(const KvShape& shape);
 
 // The items of a layer_types string, "0_0_2_2s": the layer read, and "s" for sliding-window attention. Grammar only.
 struct LayerType {
@@ -42,13 +54,10 @@ struct LayerType {
   bool sliding = false;
 };
 std::vector<LayerType> parse_layer_types(std::string_view text);
+std::string print_layer_types(std::span<const LayerType> types);
 
-// Targets from a layer_types string; Error unless it has an item for every layer and its "s" marks, if it has any, are
-// the model's own window layers.
-std::vector<int> targets_from_layer_types(std::string_view text, const KvShape& shape);
-
-// Error, in one sentence, for targets that this version cannot run on the model: out of range, upward, or a reader
-// whose window differs from its target's.
-void require_runnable(std::span<const int> target, const KvShape& shape);
+// Error unless layers may share rows in this way on this model: targets in range, the layers read have K and V, and,
+// unless `across_kinds`, layers that share have the same window in the model (their keys are rotated alike).
+void require_shareable(std::span<const int> target, const KvShape& shape, bool across_kinds);
 
 }  // namespace lamina
