@@ -86,13 +86,13 @@ std::vector<Token> random_tokens(int vocab, Pos length) {
 
 class Bench {
  public:
-  explicit Bench(const Arguments& args) : Bench(args, GgufFile::open(args.model.model)) {}
+  explicit Bench(const Arguments& args) : Bench(args, ModelFile::open(args.model.model)) {}
   void run();
 
  private:
   using Spec = std::shared_ptr<const KvSpec>;
 
-  Bench(const Arguments& args, GgufFile file);
+  Bench(const Arguments& args, ModelFile file);
   void run(const Spec& spec);
   void measure(const KvSequence& start, const Test& test);
   void play(KvSequence& kv, const Test& test);
@@ -118,7 +118,7 @@ class Bench {
   std::size_t progress_tokens_ = 0, tests_done_ = 0;
 };
 
-Bench::Bench(const Arguments& args, GgufFile file)
+Bench::Bench(const Arguments& args, ModelFile file)
     : args_(args),
       tests_(args.tests()),
       depths_(args.depths),
@@ -279,7 +279,7 @@ void add_bench(CLI::App& program) {
   CLI::App* app =
       program.add_subcommand("bench", "measure prompt and generation speed; numbers may be lists a,b and ranges");
   app->footer("Ranges: FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR. 0 leaves a kind of test out.");
-  app->add_option("-m,--model", args->model.model, "model file (GGUF)")->required();
+  app->add_option("-m,--model", args->model.model, "model: a GGUF file or a Hugging Face folder")->required();
   add_kv_options(*app, args->model);
   add_list(*app, "-p,--n-prompt", args->prompts, 0, "tokens of a prompt (512)");
   add_list(*app, "-n,--n-gen", args->gens, 0, "tokens to generate (128)");

@@ -57,7 +57,7 @@ std::string human_count(double count) {
 
 }  // namespace
 
-BenchModel BenchModel::of(const GgufFile& file) {
+BenchModel BenchModel::of(const ModelFile& file) {
   BenchModel model{.filename = file.path()};
   std::map<TensorType, std::int64_t> weights;
   for (const TensorView& tensor : file.tensors()) {
@@ -69,7 +69,7 @@ BenchModel BenchModel::of(const GgufFile& file) {
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   std::string count = human_count(static_cast<double>(model.parameters));
   count.erase(std::remove(count.begin(), count.end(), ' '), count.end());
-  model.type = fmt::format("{} {} {}", file.string("general.architecture"), count, name(most->first));
+  model.type = fmt::format("{} {} {}", file.architecture(), count, name(most->first));
   return model;
 }
 

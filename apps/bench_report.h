@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kv/bits/format.h"
-#include "model/gguf.h"
+#include "model/model_file.h"
 
 namespace lamina {
 
@@ -18,7 +18,7 @@ struct BenchModel {
   std::size_t bytes = 0;           // of the tensors in the file
   std::int64_t parameters = 0;
 
-  static BenchModel of(const GgufFile& file);
+  static BenchModel of(const ModelFile& file);
 };
 
 struct BenchResult {

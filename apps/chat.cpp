@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "common.h"
 #include "generate.h"
+#include "model/tokenizer_data.h"
 #include "text/chat_template.h"
 
 namespace lamina {
@@ -26,12 +27,13 @@ struct Arguments {
   std::string system, template_file;
 };
 
-std::string template_source(const Arguments& args, const GgufFile& file) {
+std::string template_source(const Arguments& args, const ModelFile& file) {
   if (!args.template_file.empty()) return read_file(args.template_file);
-  require(file.has("tokenizer.chat_template"),
+  std::string text = chat_template(file);
+  require(!text.empty(),
           "{}: the model has no chat template (tokenizer.chat_template): use `lamina run`, or --chat-template-file",
           file.path());
-  return std::string(file.string("tokenizer.chat_template"));
+  return text;
 }
 
 class Conversation {

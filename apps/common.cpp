@@ -68,7 +68,7 @@ std::vector<std::string> split_specs(const std::string& text) {
 }  // namespace
 
 void add_model_options(CLI::App& app, ModelArguments& args) {
-  app.add_option("-m,--model", args.model, "model file (GGUF)")->required();
+  app.add_option("-m,--model", args.model, "model: a GGUF file or a Hugging Face folder")->required();
   app.add_option("-c,--ctx-size", args.context, "tokens of context; 0: what the model was trained with")
       ->check(CLI::Range(0, kMostTokens));
   app.add_option("-b,--batch-size", args.batch, "most prompt tokens in one step")->check(CLI::Range(1, kMostTokens));
@@ -143,7 +143,7 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
   return specs;
 }
 
-Loaded::Loaded(const ModelArguments& args, GgufFile file)
+Loaded::Loaded(const ModelArguments& args, ModelFile file)
     : pool(thread_count(args.threads)),
       specs(all_specs(args, kv_shape(ModelConfig::from(file)))),
       context(context_size(args, ModelConfig::from(file))),

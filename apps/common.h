@@ -49,7 +49,7 @@ std::vector<std::shared_ptr<const KvSpec>> all_specs(const ModelArguments& args,
 
 // A model ready to run. Arguments are checked before the weights are read.
 struct Loaded {
-  explicit Loaded(const ModelArguments& args) : Loaded(args, GgufFile::open(args.model)) {}
+  explicit Loaded(const ModelArguments& args) : Loaded(args, ModelFile::open(args.model)) {}
 
   ThreadPool pool;
   std::vector<std::shared_ptr<const KvSpec>> specs;
@@ -61,7 +61,7 @@ struct Loaded {
   std::vector<Token> encode(std::string_view text, bool with_bos) const;
 
  private:
-  Loaded(const ModelArguments& args, GgufFile file);
+  Loaded(const ModelArguments& args, ModelFile file);
 };
 
 struct PromptArguments {

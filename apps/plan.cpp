@@ -18,7 +18,7 @@ struct Arguments {
 };
 
 void plan(const Arguments& args) {
-  const GgufFile file = GgufFile::open(args.model.model);
+  const ModelFile file = ModelFile::open(args.model.model);
   const ModelConfig config = ModelConfig::from(file);
   const KvShape shape = kv_shape(config);
   const Pos context = context_size(args.model, config);

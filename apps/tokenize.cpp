@@ -18,7 +18,7 @@ struct Arguments {
 
 void tokenize(const Arguments& args) {
   const std::string text = prompt_text(args.prompt);
-  const Tokenizer tokenizer = load_tokenizer(GgufFile::open(args.model));
+  const Tokenizer tokenizer = load_tokenizer(ModelFile::open(args.model));
   std::vector<Token> tokens = tokenizer.encode(text, !args.no_parse_special);
   if (tokenizer.add_bos() && tokenizer.bos() && !args.no_bos) tokens.insert(tokens.begin(), *tokenizer.bos());
   if (args.ids) {
@@ -36,7 +36,7 @@ void tokenize(const Arguments& args) {
 void add_tokenize(CLI::App& program) {
   auto args = std::make_shared<Arguments>();
   CLI::App* app = program.add_subcommand("tokenize", "the tokens of a text");
-  app->add_option("-m,--model", args->model, "model file (GGUF)")->required();
+  app->add_option("-m,--model", args->model, "model: a GGUF file or a Hugging Face folder")->required();
   add_prompt_options(*app, args->prompt, "the text");
   app->add_flag("--ids", args->ids, "print a JSON list of ids only");
   app->add_flag("--no-bos", args->no_bos, "no token for the beginning of the text, even where the model asks for one");

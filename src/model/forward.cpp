@@ -373,11 +373,11 @@ const Rope& Model::rope_of(const Workspace& work, int layer) const {
   return work.ropes[config_.windows[static_cast<std::size_t>(layer)] > 0 ? 1 : 0];
 }
 
-Model::Model(GgufFile file, ThreadPool& pool)
+Model::Model(ModelFile file, ThreadPool& pool)
     : file_(std::move(file)), config_(ModelConfig::from(file_)), weights_(load_weights(file_, config_, pool)) {
   file_.release_pages();  // the packed weights are a copy
 }
 
-Model Model::load(const std::string& path, ThreadPool& pool) { return Model(GgufFile::open(path), pool); }
+Model Model::load(const std::string& path, ThreadPool& pool) { return Model(ModelFile::open(path), pool); }
 
 }  // namespace lamina

@@ -12,7 +12,7 @@
 #include "base/thread_pool.h"
 #include "kv/sequence.h"
 #include "model/config.h"
-#include "model/gguf.h"
+#include "model/model_file.h"
 #include "model/weights.h"
 
 namespace lamina {
@@ -56,9 +56,9 @@ struct Workspace {
 
 class Model {
  public:
-  // Reads the file at `path`; Error if it is not a model that this program can run.
+  // Reads the GGUF file or Hugging Face folder at `path`; Error if it is not a model that this program can run.
   static Model load(const std::string& path, ThreadPool& pool);
-  Model(GgufFile file, ThreadPool& pool);
+  Model(ModelFile file, ThreadPool& pool);
 
   // Runs one step: appends the chunks' rows to their sequences and returns logits [wanted rows][vocab], in the order
   // of the chunks and their tokens, valid until the next call. The caller commits. A sequence's logits do not depend
@@ -75,7 +75,7 @@ class Model {
                                 int first, StepTrace& to);
 
   const ModelConfig& config() const { return config_; }
-  const GgufFile& file() const { return file_; }
+  const ModelFile& file() const { return file_; }
   const Weights& weights() const { return weights_; }
   KvShape shape() const { return kv_shape(config_); }
   // How often K and V of a layer were computed for a token: sharing layers must not.
@@ -104,7 +104,7 @@ class Model {
   static bool writes(const Chunk& chunk, int layer);
   const Rope& rope_of(const Workspace& work, int layer) const;
 
-  GgufFile file_;
+  ModelFile file_;
   ModelConfig config_;
   Weights weights_;
   std::uint64_t kv_products_ = 0;

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/gguf.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <array>
-#include <cassert>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -17,44 +13,6 @@
 
 namespace lamina {
 namespace {
-
-struct TypeInfo {
-  TensorType type;
-  std::string_view name;
-  int weights;        // in one block
-  std::size_t bytes;  // of one block
-};
-
-constexpr auto kTypes = std::to_array<TypeInfo>({
-    {TensorType::kF32, "F32", 1, 4},
-    {TensorType::kF16, "F16", 1, 2},
-    {TensorType::kBF16, "BF16", 1, 2},
-    {TensorType::kQ4_0, "Q4_0", 32, 18},
-    {TensorType::kQ4_1, "Q4_1", 32, 20},
-    {TensorType::kQ5_0, "Q5_0", 32, 22},
-    {TensorType::kQ5_1, "Q5_1", 32, 24},
-    {TensorType::kQ8_0, "Q8_0", 32, 34},
-    {TensorType::kQ2_K, "Q2_K", 256, 84},
-    {TensorType::kQ3_K, "Q3_K", 256, 110},
-    {TensorType::kQ4_K, "Q4_K", 256, 144},
-    {TensorType::kQ5_K, "Q5_K", 256, 176},
-    {TensorType::kQ6_K, "Q6_K", 256, 210},
-    {TensorType::kIQ4_NL, "IQ4_NL", 32, 18},
-    {TensorType::kMXFP4, "MXFP4", 32, 17},
-});
-
-constexpr auto kTypeList = [] {
-  std::array<TensorType, kTypes.size()> list{};
-  for (std::size_t i = 0; i < list.size(); ++i) list[i] = kTypes[i].type;
-  return list;
-}();
-
-const TypeInfo& info(TensorType type) {
-  const auto* found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeInfo& entry) { return entry.type == type; });
-  assert(found != kTypes.end());
-  return *found;
-}
 
 // ---- conversion of values: nothing if the value is of another type or out of range ----------------------------------
 std::optional<std::int64_t> as_integer(const GgufValue& value) {
@@ -157,34 +115,11 @@ void check_split(std::string_view file, const GgufMetadata& metadata, int part, 
 
 }  // namespace
 
-std::span<const TensorType> tensor_types() { return kTypeList; }
-std::string_view name(TensorType type) { return info(type).name; }
-int block_weights(TensorType type) { return info(type).weights; }
-std::size_t block_bytes(TensorType type) { return info(type).bytes; }
-
-std::int64_t TensorView::cols() const { return shape.back(); }
-
-std::int64_t TensorView::rows() const {
-  std::int64_t product = 1;
-  for (std::size_t i = 0; i + 1 < shape.size(); ++i) product *= shape[i];
-  return product;
-}
-
-std::size_t TensorView::row_bytes() const {
-  return static_cast<std::size_t>(cols() / block_weights(type)) * block_bytes(type);
-}
-
-std::span<const std::byte> TensorView::row(std::int64_t row) const {
-  assert(row >= 0 && row < rows());
-  return data.subspan(static_cast<std::size_t>(row) * row_bytes(), row_bytes());
-}
-
 GgufFile GgufFile::open(const std::string& path) {
   const std::optional<SplitName> split = split_name(path);
   if (split && split->part != 1) fail("{}: is not the first part of its model, expected {}", path, split->path(1));
   const int parts = split ? split->parts : 1;
-  GgufFile file;
-  file.path_ = path;
+  GgufFile file(path);
   for (int part = 0; part < parts; ++part) {
     const std::string part_path = split ? split->path(part + 1) : path;
     file.files_.emplace_back(part_path);
@@ -198,9 +133,8 @@ GgufFile GgufFile::open(const std::string& path) {
   return file;
 }
 
-GgufFile GgufFile::parse(std::string name, std::span<const std::byte> bytes) {
-  GgufFile file;
-  file.path_ = std::move(name);
+GgufFile GgufFile::parse(const std::string& name, std::span<const std::byte> bytes) {
+  GgufFile file(name);
   file.add_part(file.path_, bytes, 0, 1);
   return file;
 }
@@ -208,11 +142,7 @@ GgufFile GgufFile::parse(std::string name, std::span<const std::byte> bytes) {
 void GgufFile::add_part(const std::string& part_path, std::span<const std::byte> bytes, int part, int parts) {
   GgufPart read = read_gguf(part_path, bytes);
   check_split(part_path, read.metadata, part, parts);
-  for (TensorView& view : read.tensors) {
-    const bool is_new = index_.emplace(view.name, tensors_.size()).second;
-    require(is_new, "{}: tensor \"{}\" appears twice", part_path, view.name);
-    tensors_.push_back(std::move(view));
-  }
+  for (TensorView& view : read.tensors) tensors_.add(std::move(view), part_path);
   if (part == 0) metadata_ = std::move(read.metadata);  // later parts only repeat what the first one says
   file_bytes_ += bytes.size();
 }
@@ -252,24 +182,6 @@ std::vector<float> GgufFile::numbers(std::string_view key) const {
 }
 std::vector<bool> GgufFile::booleans(std::string_view key) const {
   return elements(path_, key, value(key), as<bool>, kBoolean);
-}
-
-const TensorView* GgufFile::find(std::string_view name) const {
-  const auto it = index_.find(name);
-  return it == index_.end() ? nullptr : &tensors_[it->second];
-}
-
-const TensorView& GgufFile::tensor(std::string_view name) const {
-  const TensorView* found = find(name);
-  require(found != nullptr, "{}: tensor \"{}\" is missing", path_, name);
-  return *found;
-}
-
-const TensorView& GgufFile::tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const {
-  const TensorView& found = tensor(name);
-  require(std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end()),
-          "{}: tensor \"{}\" is [{}], expected [{}]", path_, name, fmt::join(found.shape, ","), fmt::join(shape, ","));
-  return found;
 }
 
 void GgufFile::release_pages() const {

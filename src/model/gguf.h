@@ -5,7 +5,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <initializer_list>
 #include <map>
 #include <span>
@@ -15,41 +14,9 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "model/tensor.h"
 
 namespace lamina {
-
-enum class TensorType : std::uint32_t {  // the file's numbers
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ2_K = 10,
-  kQ3_K = 11,
-  kQ4_K = 12,
-  kQ5_K = 13,
-  kQ6_K = 14,
-  kIQ4_NL = 20,
-  kBF16 = 30,
-  kMXFP4 = 39,
-};
-std::span<const TensorType> tensor_types();  // all of them
-std::string_view name(TensorType type);      // "Q4_1"
-int block_weights(TensorType type);          // weights in one block: 1, 32 or 256
-std::size_t block_bytes(TensorType type);    // bytes of one block
-
-struct TensorView {
-  std::string name;
-  TensorType type{};
-  std::vector<std::int64_t> shape;  // outermost first: a matrix is [rows][cols], cols contiguous
-  std::span<const std::byte> data;  // rows * row_bytes, inside the map; aligned only as the file says (32 by default)
-  std::int64_t rows() const;        // product of all but the last dimension
-  std::int64_t cols() const;        // last dimension, a multiple of block_weights
-  std::size_t row_bytes() const;
-  std::span<const std::byte> row(std::int64_t row) const;
-};
 
 enum class GgufType : std::uint32_t {  // of a metadata value: the file's numbers
   kUint8,
@@ -82,7 +49,7 @@ class GgufFile {
   // A path of the form NAME-00001-of-000NN.gguf opens all NN parts.
   static GgufFile open(const std::string& path);
   // For fuzzing and tests: the bytes must outlive the object.
-  static GgufFile parse(std::string name, std::span<const std::byte> bytes);
+  static GgufFile parse(const std::string& name, std::span<const std::byte> bytes);
 
   const std::string& path() const { return path_; }
   bool has(std::string_view key) const { return metadata_.find(key) != metadata_.end(); }
@@ -102,15 +69,17 @@ class GgufFile {
   std::vector<bool> booleans(std::string_view key) const;
 
   const GgufMetadata& metadata() const { return metadata_; }  // of the first part
-  const std::vector<TensorView>& tensors() const { return tensors_; }
-  const TensorView* find(std::string_view name) const;                                               // null if absent
-  const TensorView& tensor(std::string_view name) const;                                             // Error if absent
-  const TensorView& tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const;  // Error if other
+  const TensorTable& tensors() const { return tensors_; }
+  const TensorView* find(std::string_view name) const { return tensors_.find(name); }
+  const TensorView& tensor(std::string_view name) const { return tensors_.tensor(name); }
+  const TensorView& tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const {
+    return tensors_.tensor(name, shape);
+  }
   void release_pages() const;                             // of all parts: MappedFile::release_pages
   std::size_t file_bytes() const { return file_bytes_; }  // all parts
 
  private:
-  GgufFile() = default;
+  explicit GgufFile(const std::string& path) : path_(path), tensors_(path) {}
   void add_part(const std::string& part_path, std::span<const std::byte> bytes, int part, int parts);
   const GgufValue& value(std::string_view key) const;
 
@@ -118,8 +87,7 @@ class GgufFile {
   std::size_t file_bytes_ = 0;
   std::vector<MappedFile> files_;
   GgufMetadata metadata_;
-  std::vector<TensorView> tensors_;
-  std::map<std::string, std::size_t, std::less<>> index_;  // name -> position in tensors_
+  TensorTable tensors_;
 };
 
 }  // namespace lamina

@@ -61,4 +61,14 @@ TokenizerData tokenizer_data(const GgufFile& file) {
   return data;
 }
 
+Tokenizer load_tokenizer(const ModelFile& file) {
+  if (file.gguf() == nullptr) fail("{}: tokenizers of Hugging Face folders are not read yet", file.path());
+  return Tokenizer(tokenizer_data(*file.gguf()));
+}
+
+std::string chat_template(const ModelFile& file) {
+  if (file.gguf() == nullptr) return "";
+  return std::string(file.gguf()->string("tokenizer.chat_template", ""));
+}
+
 }  // namespace lamina

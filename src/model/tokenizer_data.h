@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tokenizer that a model file carries.
 #pragma once
-#include "model/gguf.h"
+#include <string>
+
+#include "model/model_file.h"
 #include "text/tokenizer.h"
 
 namespace lamina {
@@ -9,6 +11,9 @@ namespace lamina {
 // Views into the file: it must live until a Tokenizer is made of them.
 TokenizerData tokenizer_data(const GgufFile& file);
 
-inline Tokenizer load_tokenizer(const GgufFile& file) { return Tokenizer(tokenizer_data(file)); }
+Tokenizer load_tokenizer(const ModelFile& file);
+
+// The chat template that comes with the model, "" if there is none.
+std::string chat_template(const ModelFile& file);
 
 }  // namespace lamina

@@ -13,16 +13,16 @@ namespace {
 
 class Loader {
  public:
-  Loader(const GgufFile& file, ThreadPool& pool) : file_(file), pool_(pool) {}
+  Loader(const ModelFile& file, ThreadPool& pool) : file_(file), pool_(pool) {}
 
   Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
     used_.insert(name);
-    return Matrix::pack(file_.tensor(name, {rows, cols}), pool_);
+    return Matrix::pack(file_.tensors().tensor(name, {rows, cols}), pool_);
   }
 
   std::vector<float> vector(const std::string& name, std::int64_t size) {
     used_.insert(name);
-    const TensorView& tensor = file_.tensor(name, {size});
+    const TensorView& tensor = file_.tensors().tensor(name, {size});
     std::vector<float> values(static_cast<std::size_t>(size));
     dequantize(tensor.type, tensor.data, values);
     for (const float value : values)
@@ -32,17 +32,20 @@ class Loader {
 
   const TensorView& view(const std::string& name, std::int64_t rows, std::int64_t cols) {
     used_.insert(name);
-    return file_.tensor(name, {rows, cols});
+    return file_.tensors().tensor(name, {rows, cols});
   }
+
+  void ignore(const std::string& name) { used_.insert(name); }
 
   void check_all_used() const {
     for (const TensorView& tensor : file_.tensors())
       require(used_.contains(tensor.name) || tensor.name == "rope_freqs.weight",
-              "{}: tensor \"{}\" is not part of this architecture as it is known here", file_.path(), tensor.name);
+              "{}: tensor {} is not part of this architecture as it is known here", file_.path(),
+              file_.tensors().quoted(tensor.name));
   }
 
  private:
-  const GgufFile& file_;
+  const ModelFile& file_;
   ThreadPool& pool_;
   std::set<std::string, std::less<>> used_;
 };
@@ -53,8 +56,13 @@ LayerWeights load_layer(Loader& in, const ModelConfig& config, int layer) {
   LayerWeights w;
   w.attention_norm = in.vector(prefix + "attn_norm.weight", config.hidden);
   w.q = in.matrix(prefix + "attn_q.weight", q_rows, config.hidden);
-  w.k = in.matrix(prefix + "attn_k.weight", kv_rows, config.hidden);
-  w.v = in.matrix(prefix + "attn_v.weight", kv_rows, config.hidden);
+  if (config.has_kv(layer)) {
+    w.k = in.matrix(prefix + "attn_k.weight", kv_rows, config.hidden);
+    w.v = in.matrix(prefix + "attn_v.weight", kv_rows, config.hidden);
+  } else {
+    in.ignore(prefix + "attn_k.weight");
+    in.ignore(prefix + "attn_v.weight");
+  }
   w.o = in.matrix(prefix + "attn_output.weight", config.hidden, q_rows);
   w.ffn_norm = in.vector(prefix + "ffn_norm.weight", config.hidden);
   w.gate = in.matrix(prefix + "ffn_gate.weight", config.ffn, config.hidden);
@@ -71,14 +79,14 @@ LayerWeights load_layer(Loader& in, const ModelConfig& config, int layer) {
 
 }  // namespace
 
-Weights load_weights(const GgufFile& file, const ModelConfig& config, ThreadPool& pool) try {
+Weights load_weights(const ModelFile& file, const ModelConfig& config, ThreadPool& pool) try {
   Loader in(file, pool);
   Weights weights;
   weights.embedding = in.view("token_embd.weight", config.vocab, config.hidden);
   weights.norm = in.vector("output_norm.weight", config.hidden);
   for (int layer = 0; layer < config.layers; ++layer) weights.layers.push_back(load_layer(in, config, layer));
-  weights.head =
-      in.matrix(file.find("output.weight") ? "output.weight" : "token_embd.weight", config.vocab, config.hidden);
+  weights.head = in.matrix(file.tensors().find("output.weight") ? "output.weight" : "token_embd.weight", config.vocab,
+                           config.hidden);
   in.check_all_used();
   return weights;
 } catch (const Error& error) {

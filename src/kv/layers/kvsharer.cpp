@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/layers/kvsharer.h"
 
-#include <openssl/evp.h>
-
-#include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -11,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/sha256.h"
 
 namespace lamina {
 namespace {
@@ -19,14 +17,6 @@ using nlohmann::json;
 
 constexpr std::string_view kSchema = "lamina.kvsharer/1";
 constexpr std::size_t kMaxFileBytes = 16U << 20;  // the ranking of 1000 layers fits
-
-std::string sha256_hex(std::string_view content) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned size = 0;
-  require(EVP_Digest(content.data(), content.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1,
-          "OpenSSL offers no SHA-256");
-  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + size, ""));
-}
 
 // A value as errors show it: short, whatever the file holds.
 std::string shown(const json& value) {
