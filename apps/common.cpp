@@ -243,13 +243,26 @@ Progress::Progress(std::string label, std::size_t total)
       start_(std::chrono::steady_clock::now()) {}
 
 void Progress::update(std::size_t done) {
-  const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || (done < total_ && now - last_ < std::chrono::milliseconds(100))) return;
-  last_ = now;
-  const double seconds = std::chrono::duration<double>(now - start_).count();
+  if (!is_due(done >= total_)) return;
+  const double seconds = std::chrono::duration<double>(last_ - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
   const long left = rate > 0 ? std::lround(static_cast<double>(total_ - done) / rate) : 0;
-  fmt::print(stderr, "\r\x1b[K{} {}/{}  {:.1f}/s  {}:{:02} left", label_, done, total_, rate, left / 60, left % 60);
+  draw(fmt::format("{} {}/{}  {:.1f}/s  {}:{:02} left", label_, done, total_, rate, left / 60, left % 60));
+}
+
+void Progress::show(std::string_view text) {
+  if (is_due(false)) draw(fmt::format("{} {}", label_, text));
+}
+
+bool Progress::is_due(bool last) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!terminal_ || (!last && now - last_ < std::chrono::milliseconds(100))) return false;
+  last_ = now;
+  return true;
+}
+
+void Progress::draw(std::string_view text) {
+  fmt::print(stderr, "\r\x1b[K{}", text);
   std::fflush(stderr);
   drawn_ = true;
 }

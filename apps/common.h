@@ -97,9 +97,13 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void update(std::size_t done);
+  void show(std::string_view text);  // a line of the caller's own
   void clear();
 
  private:
+  bool is_due(bool last);
+  void draw(std::string_view text);
+
   std::string label_;
   std::size_t total_;
   bool terminal_, drawn_ = false;
@@ -120,6 +124,7 @@ void add_chat(CLI::App& program);
 void add_plan(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_eval(CLI::App& program);
+void add_search(CLI::App& program);
 void add_tokenize(CLI::App& program);
 
 }  // namespace lamina

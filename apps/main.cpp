@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   lamina::add_plan(program);
   lamina::add_bench(program);
   lamina::add_eval(program);
+  lamina::add_search(program);
   lamina::add_tokenize(program);
   try {
     lamina::catch_interrupts();

@@ -14,6 +14,7 @@ namespace lamina {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 constexpr std::string_view kSchema = "lamina.kvsharer/1";
 constexpr std::size_t kMaxFileBytes = 16U << 20;  // the ranking of 1000 layers fits
@@ -98,6 +99,38 @@ std::vector<int> parse_published_form(const json& root, const std::string& file,
   return target;
 }
 
+std::string line(const ordered_json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+// One entry a line, so that people can read thousands of them.
+template <class Entries, class Fn>
+std::string lines(const Entries& entries, Fn to_json) {
+  std::string text = "[";
+  for (const auto& entry : entries)
+    fmt::format_to(std::back_inserter(text), "{}\n    {}", text.size() > 1 ? "," : "", line(to_json(entry)));
+  return text + (entries.empty() ? "]" : "\n  ]");
+}
+
+ordered_json options_json(const KvSharerOptions& options) {
+  static constexpr const char* kObjectives[] = {"cosine", "kl", "beam"};
+  static constexpr const char* kOrders[] = {"dissimilar", "similar", "random"};
+  const RankingOptions& ranking = options.ranking;
+  ordered_json out{{"share", options.share},
+                   {"distance", ranking.distance == LayerDistance::kHead ? "head" : "flat"},
+                   {"order", kOrders[static_cast<int>(ranking.order)]}};
+  if (ranking.order == LayerOrder::kRandom) out["seed"] = ranking.seed;
+  out["objective"] = kObjectives[static_cast<int>(options.objective)];
+  if (options.objective == KvSharerObjective::kCosine) {
+    out["threshold"] = options.threshold;
+  } else {
+    out["candidates"] = options.candidates;
+    out["kl_sentences"] = options.kl_sentences;
+  }
+  if (options.objective == KvSharerObjective::kBeam) out["beam"] = options.width;
+  out["across_kinds"] = ranking.across_kinds;
+  out["kv"] = options.kv.empty() ? ordered_json(nullptr) : ordered_json(options.kv);
+  return out;
+}
+
 }  // namespace
 
 KvSharerStrategy load_kvsharer(const std::string& file, const KvShape& shape) {
@@ -113,6 +146,39 @@ std::vector<int> parse_kvsharer(std::string_view text, const std::string& file, 
   const json root = parse_json(text, file);
   require(root.is_object(), "{}: found {}, expected a JSON object", file, shown(root));
   return root.contains("schema") ? parse_own_form(root, file, shape) : parse_published_form(root, file, shape);
+}
+
+std::string print_kvsharer(const KvSharerSearch& search, const KvShape& shape) {
+  ordered_json model{{"architecture", search.architecture}, {"layers", shape.layers}};
+  if (!shape.fingerprint.empty()) model["shapes_sha256"] = shape.fingerprint;
+  const auto& used = search.calibration;
+  const ordered_json calibration{
+      {"file", used.file}, {"sha256", used.sha256}, {"sentences", used.sentences}, {"tokens", used.tokens}};
+  const char* const score = search.options.objective == KvSharerObjective::kCosine ? "cosine" : "kl";
+  const auto trial_json = [score](const LayerTrial& trial) -> ordered_json {
+    return {{"layer", trial.layer}, {"source", trial.source}, {"rank", trial.rank}, {score, trial.score}};
+  };
+  const auto pair_json = [](const LayerPair& pair) -> ordered_json {
+    return ordered_json::array({pair.layer, pair.source, pair.distance});
+  };
+  const std::pair<const char*, std::string> fields[] = {
+      {"schema", line(std::string(kSchema))},
+      {"model", line(model)},
+      {"calibration", line(calibration)},
+      {"options", line(options_json(search.options))},
+      {"map", line(search.choice.target)},
+      {"accepted", lines(search.choice.accepted, trial_json)},
+      {"rejected", lines(search.choice.rejected, trial_json)},
+      {"tries", line(search.choice.tries)},
+      {"exhausted", line(search.exhausted())},
+      {"cosine", line(search.cosine)},
+      {"seconds", line(search.seconds)},
+      {"ranking", lines(search.ranking, pair_json)},
+  };
+  std::string text = "{";
+  for (const auto& [name, value] : fields)
+    fmt::format_to(std::back_inserter(text), "{}\n  \"{}\": {}", text.size() > 1 ? "," : "", name, value);
+  return text + "\n}\n";
 }
 
 }  // namespace lamina
