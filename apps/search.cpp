@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina search kvsharer: finds, on a calibration text, which layers can read an earlier layer's rows, and writes the
 // strategy file that `--kv "kvsharer(map=FILE)"` reads.
+#include "search.h"
+
 #include <unistd.h>
 
 #include <cerrno>
@@ -63,26 +65,6 @@ OnTrial report(Progress& progress, const KvSharerOptions& options, int layers) {
   };
 }
 
-void write(const std::string& path, const std::string& text) {
-  if (path == "-") return print_now(text);
-  std::ofstream file(path, std::ios::binary);
-  file << text << std::flush;
-  require(file.good(), "{}: cannot write the strategy: {}", path, std::strerror(errno));
-}
-
-// Minutes of work should not end at a file that cannot be written. Leaves no empty file where none was.
-void require_writable(const std::string& path) {
-  if (path == "-") return;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  std::error_code error;
-  if (std::filesystem::exists(path, error))
-    require(std::fstream(path, std::ios::in | std::ios::out).is_open(), "{}: cannot write: {}", path,
-            std::strerror(errno));
-  else
-    require(::access(folder.empty() ? "." : folder.c_str(), W_OK) == 0, "{}: cannot write: {}", path,
-            std::strerror(errno));
-}
-
 std::string summary(const KvSharerSearch& search, const std::string& output) {
   std::vector<LayerType> map;
   for (const int source : search.choice.target) map.push_back({source, false});
@@ -121,7 +103,7 @@ void search(Arguments args) {
   found.architecture = loaded.model.file().architecture();
   found.calibration = {args.calibration, sha256_hex(text), args.sentences, args.tokens};
   found.seconds = stopwatch.seconds();
-  write(args.output, print_kvsharer(found, loaded.model.shape()));
+  write_result(args.output, print_kvsharer(found, loaded.model.shape()));
   (args.output == "-" ? std::cerr : std::cout) << summary(found, args.output) << std::flush;
   require(!found.exhausted(), "the ranking is exhausted: {} of {} layers can be shared; {} holds what was found",
           found.choice.shared(), args.options.share, args.output);
@@ -165,13 +147,7 @@ void add_kvsharer(CLI::App& search_app) {
   auto args = std::make_shared<Arguments>();
   KvSharerOptions& options = args->options;
   CLI::App* app = search_app.add_subcommand("kvsharer", "which layers can read an earlier layer's K and V");
-  app->add_option("-m,--model", args->model.model, "model file (GGUF) or folder (Hugging Face)")->required();
-  app->add_option("-t,--threads", args->model.threads, "threads; 0: one for each processor")
-      ->check(CLI::Range(0, 1024));
-  app->add_option("--calibration", args->calibration, "text with a sentence a line; -: stdin")->required();
-  app->add_option("--sentences", args->sentences, "how many of its lines are used, the first that are long enough (30)")
-      ->check(CLI::Range(1, 1 << 20));
-  app->add_option("--tokens", args->tokens, "tokens of each, cut there (64)")->check(CLI::Range(1, 1 << 24));
+  add_calibration_options(*app, args->model, args->calibration, args->sentences, args->tokens);
   app->add_option("--share", args->share, "layers that are to read another's rows, as a number or as 25%")
       ->required()
       ->check([](const std::string& text) {
@@ -198,10 +174,39 @@ void add_kvsharer(CLI::App& search_app) {
 
 }  // namespace
 
+void add_calibration_options(CLI::App& app, ModelArguments& model, std::string& file, int& sentences, int& tokens) {
+  app.add_option("-m,--model", model.model, "model file (GGUF) or folder (Hugging Face)")->required();
+  app.add_option("-t,--threads", model.threads, "threads; 0: one for each processor")->check(CLI::Range(0, 1024));
+  app.add_option("--calibration", file, "text with a sentence a line; -: stdin")->required();
+  app.add_option("--sentences", sentences, "how many of its lines are used, the first that are long enough (30)")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--tokens", tokens, "tokens of each, cut there (64)")->check(CLI::Range(1, 1 << 24));
+}
+
+void require_writable(const std::string& path) {
+  if (path == "-") return;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (std::filesystem::exists(path, error))
+    require(std::fstream(path, std::ios::in | std::ios::out).is_open(), "{}: cannot write: {}", path,
+            std::strerror(errno));
+  else
+    require(::access(folder.empty() ? "." : folder.c_str(), W_OK) == 0, "{}: cannot write: {}", path,
+            std::strerror(errno));
+}
+
+void write_result(const std::string& path, std::string_view text) {
+  if (path == "-") return print_now(text);
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  require(file.good(), "{}: cannot write: {}", path, std::strerror(errno));
+}
+
 void add_search(CLI::App& program) {
   CLI::App* search = program.add_subcommand("search", "find settings for a model");
   search->require_subcommand(1);
   add_kvsharer(*search);
+  add_minicache_search(*search);
 }
 
 }  // namespace lamina
