@@ -73,7 +73,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Plan, EqualsAllocation) {
   for (const Pos window : {0, 25})
     for (const char* text : {"full", "f32", "k8v8", "k4v4", "map(0_0_2_2) + k8v4", "streaming(sinks=4,window=100)",
-                             "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4"})
+                             "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4",
+                             "minicache(rule=top,keep=0,start=0) + k8v8", "minicache(rule=top,keep=1) + k4v4"})
       for (const int prompt : {1, 33, 500}) {
         const KvShape s = shape(4, 2, 64, window);
         const auto sp = spec(text, s);
@@ -84,7 +85,7 @@ TEST(Plan, EqualsAllocation) {
         const std::vector<float> rows(static_cast<std::size_t>(128 * s.kv_heads * s.head_dim), 1.0F);
         const auto step = [&](Phase phase, int tokens) {
           for (const auto& writers : sp->layers.writers)
-            kv.append(writers[0], kv.length(), tokens, rows.data(), rows.data());
+            for (const LayerId writer : writers) kv.append(writer, kv.length(), tokens, rows.data(), rows.data());
           peak = std::max(peak, kv.bytes().total());
           kv.commit(phase, tokens);
           peak = std::max(peak, kv.bytes().total());
@@ -97,6 +98,7 @@ TEST(Plan, EqualsAllocation) {
         EXPECT_EQ(plan.steady.total(), kv.bytes().total()) << text << " " << prompt;
         EXPECT_EQ(plan.steady.rows, kv.bytes().rows) << text;
         EXPECT_EQ(plan.steady.scales, kv.bytes().scales) << text;
+        EXPECT_EQ(plan.steady.gains, kv.bytes().gains) << text;
         EXPECT_EQ(plan.peak_bytes, peak) << text;
         EXPECT_EQ(kv.bytes().total() - kv.bytes().positions - pool.held_bytes() < 100000, true);
       }
