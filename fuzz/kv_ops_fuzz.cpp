@@ -14,7 +14,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "window(sinks=4,window=24) + k8v8",
                                            "streaming(sinks=4,window=20)",
                                            "streaming(sinks=3,window=40) + k4v4 + grid(16)",
-                                           "window(sinks=2,keep=30%) + f32"};
+                                           "window(sinks=2,keep=30%) + f32",
+                                           "minicache(start=1,keep=0.3)",
+                                           "minicache(start=0,keep=0.4,kinds=any) + k4v4",
+                                           "minicache(start=1,rule=top,keep=0.2,vector=head,kinds=any) + k8v4",
+                                           "minicache(start=0,of=v,merge=mean) + k8v8 + grid(7)",
+                                           "minicache(start=1,kinds=any) + streaming(sinks=3,window=40) + k4v4",
+                                           "minicache(start=0,index=union,keep=0.3) + window(sinks=2,window=24)",
+                                           "minicache(start=0,index=k,rule=cosine,keep=0.4,t=0) + f32 + grid(16)",
+                                           "minicache(start=0,of=k,rule=literal,merge=maxnorm) + window(keep=30%)"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spec strings and, for texts that begin with "{", strategy files: an Error or a value, and what parses prints as a
-// text that parses to the same.
+// Spec strings and, for texts that begin with "{", strategy and pair files: an Error or a value, and what parses prints
+// as a text that parses to the same.
 #include <cstdint>
 #include <cstdlib>
 
 #include "base/error.h"
 #include "kv/layers/kvsharer.h"
+#include "kv/layers/pair_file.h"
 #include "kv/spec.h"
 
 namespace {
@@ -18,16 +19,18 @@ void check(bool ok) {
 }
 
 void check_spec(std::string_view text) {
-  const lamina::KvSpec spec = lamina::KvSpec::parse(text, kShape);
+  const lamina::KvSpec spec = lamina::KvSpec::parse(text, kShape, lamina::UpwardMaps::kAny);
   lamina::KvSpec again;
   try {
-    again = lamina::KvSpec::parse(spec.text(), kShape);
+    again = lamina::KvSpec::parse(spec.text(), kShape, lamina::UpwardMaps::kAny);
   } catch (const lamina::Error&) {
     std::abort();
   }
   check(again.text() == spec.text() && again.key() == spec.key() && again.layers == spec.layers);
   check(again.k == spec.k && again.v == spec.v && again.grid == spec.grid);
   check((again.tokens == nullptr) == (spec.tokens == nullptr));
+  check(again.minicache.pairs == spec.minicache.pairs && again.minicache.t == spec.minicache.t);
+  check(again.minicache.keep == spec.minicache.keep);
 }
 
 void check_strategy(std::string_view text) {
@@ -39,14 +42,34 @@ void check_strategy(std::string_view text) {
   }
 }
 
+void check_pairs(std::string_view text) {
+  std::vector<bool> taken(4);
+  for (const auto& [lower, deeper] : lamina::parse_pairs(text, "fuzz", kShape)) {
+    check(0 <= lower && lower < deeper && deeper < 4);
+    for (const int layer : {lower, deeper}) {
+      check(!taken[static_cast<std::size_t>(layer)]);
+      taken[static_cast<std::size_t>(layer)] = true;
+    }
+  }
+}
+
+void check_text(void (*parse)(std::string_view), std::string_view text) {
+  try {
+    parse(text);
+  } catch (const lamina::Error& error) {
+    check(std::string_view(error.what()).find('\n') == std::string_view::npos);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  try {
-    text.starts_with('{') ? check_strategy(text) : check_spec(text);
-  } catch (const lamina::Error& error) {
-    check(std::string_view(error.what()).find('\n') == std::string_view::npos);
+  if (!text.starts_with('{')) {
+    check_text(check_spec, text);
+  } else {
+    check_text(check_strategy, text);
+    check_text(check_pairs, text);
   }
   return 0;
 }

@@ -21,18 +21,53 @@ const char* const kTokens[] = {"", "streaming(sinks=2,window=9)", "window(sinks=
 const char* const kBits[] = {"f32", "f16", "bf16", "k8v8", "k8v4", "k4v4"};
 const char* const kGrids[] = {"", "grid(16)"};
 
-class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, int>> {
+enum class Layers { kOwn, kPairsShare, kStrategy, kMiniCache, kMiniCacheValues, kLckv, kUpward };
+const char* const kLayersNames[] = {"own", "map", "kvsharer", "minicache", "minicache_values", "lckv", "upward"};
+
+bool merges(Layers layers) { return layers == Layers::kMiniCache || layers == Layers::kMiniCacheValues; }
+bool reads_upward(Layers layers) { return layers == Layers::kLckv || layers == Layers::kUpward; }
+
+std::string join(const std::string& a, const std::string& b) { return a + (a.empty() || b.empty() ? "" : " + ") + b; }
+
+class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, Layers>> {
  protected:
   void SetUp() override {
     const std::string name = std::get<0>(GetParam());
     model_ = std::make_unique<Model>(Model::load(kTiny + name + ".gguf", two_));
     tokens_ = nlohmann::json::parse(std::ifstream(kTiny + name + ".json")).at("tokens").get<std::vector<Token>>();
     while (tokens_.size() < 60) tokens_.push_back(tokens_[tokens_.size() - 37]);
+    layers_ = std::get<1>(GetParam());
+    term_ = term();
   }
 
-  // The layer maps: none, pairs, and the same pairs from a strategy file.
-  std::string layers(int kind) const {
-    if (kind == 0) return "";
+  std::string term() const {
+    switch (layers_) {
+      case Layers::kOwn:
+        return "";
+      case Layers::kMiniCache:
+        return "minicache(start=0.0)";
+      case Layers::kMiniCacheValues:
+        return "minicache(start=0.0,of=v,vector=head,rule=top)";
+      case Layers::kLckv:
+        return "lckv(w=0,kinds=any)";
+      case Layers::kUpward:
+        return upward_map();
+      default:
+        return shared_pairs();
+    }
+  }
+
+  // Layer 1 reads layer 2, and the topmost what its neighbour has.
+  std::string upward_map() const {
+    const int layers = model_->shape().layers;
+    std::string map;
+    for (int layer = 0; layer < layers; ++layer)
+      map += fmt::format("{}{}", layer > 0 ? "_" : "", layer == 1 ? 2 : layer + 1 == layers ? layer - 1 : layer);
+    return fmt::format("map({},kinds=any)", map);
+  }
+
+  // Odd layers read the one below, where their windows allow it: as a map, or the same from a strategy file.
+  std::string shared_pairs() const {
     const KvShape shape = model_->shape();
     nlohmann::json targets = nlohmann::json::array();
     std::string notation;
@@ -42,10 +77,14 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, int>>
       if (layer > 0) notation += '_';
       notation += std::to_string(targets.back().get<int>());
     }
-    if (kind == 1) return "map(" + notation + ")";
+    if (layers_ == Layers::kPairsShare) return "map(" + notation + ")";
     const std::string path = ::testing::TempDir() + "matrix_" + std::get<0>(GetParam()) + ".json";
     std::ofstream(path) << nlohmann::json{{"schema", "lamina.kvsharer/1"}, {"map", targets}};
     return "kvsharer(map=" + path + ")";
+  }
+
+  std::shared_ptr<const KvSpec> parse(const std::string& text) const {
+    return std::make_shared<const KvSpec>(KvSpec::parse(text, model_->shape(), UpwardMaps::kAny));
   }
 
   struct Result {
@@ -54,13 +93,14 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, int>>
     std::size_t peak;
   };
 
-  Result run(const std::shared_ptr<const KvSpec>& spec, int batch, ThreadPool& pool) {
+  Result run(const std::shared_ptr<const KvSpec>& spec, int batch, ThreadPool& pool, std::size_t prompt = kPrompt) {
     Session session(*model_, pool, {.spec = spec, .context = 100, .batch = batch});
     Result result;
-    session.score(std::span(tokens_).first(kPrompt), [&](std::size_t, std::span<const float> logits) {
-      result.prompt.insert(result.prompt.end(), logits.begin(), logits.end());
-    });
-    for (std::size_t t = kPrompt; t < tokens_.size(); ++t) {
+    if (prompt > 0)
+      session.score(std::span(tokens_).first(prompt), [&](std::size_t, std::span<const float> logits) {
+        result.prompt.insert(result.prompt.end(), logits.begin(), logits.end());
+      });
+    for (std::size_t t = prompt; t < tokens_.size(); ++t) {
       const auto logits = session.decode(tokens_[t]);
       result.decode.insert(result.decode.end(), logits.begin(), logits.end());
     }
@@ -69,61 +109,151 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, int>>
     return result;
   }
 
+  void expect_holds(const std::string& tokens, const std::string& bits, const std::string& grid);
+  void expect_planned(const std::shared_ptr<const KvSpec>& spec, const Result& result);
+
   static constexpr std::size_t kPrompt = 45;
   ThreadPool one_{1}, two_{2};
   std::unique_ptr<Model> model_;
   std::vector<Token> tokens_;
+  Layers layers_{};
+  std::string term_;
 };
 
+void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits, const std::string& grid) {
+  const std::string rest = join(join(tokens, bits), grid);
+  const auto spec = parse(join(term_, rest));
+  SCOPED_TRACE(spec->text());
+  EXPECT_EQ(parse(spec->text())->text(), spec->text());
+  const Result a = run(spec, 16, one_);
+  for (const auto* logits : {&a.prompt, &a.decode})
+    for (const float x : *logits) ASSERT_TRUE(std::isfinite(x));
+  // Threads change nothing, and neither do chunks.
+  const Result b = run(spec, 16, two_);
+  EXPECT_EQ(a.prompt, b.prompt);
+  EXPECT_EQ(a.decode, b.decode);
+  if (!reads_upward(layers_)) {  // whose chunks are iterated apart, each until its rows have settled or nearly so
+    const Result c = run(spec, 5, two_);
+    EXPECT_EQ(a.prompt, c.prompt);
+    EXPECT_EQ(a.decode, c.decode);
+  }
+  // A prompt reads its rows as appended: without a grid its logits are those of the dense cache, and where rows are
+  // merged those of the cache of layers that keep their own.
+  if (grid.empty()) {
+    const std::string raw = spec->k == Format::kF32 ? "f32" : "f16";
+    EXPECT_EQ(a.prompt, run(parse(merges(layers_) ? raw : join(term_, raw)), 16, one_).prompt);
+  }
+  if (merges(layers_)) {  // how many rows are kept apart follows from the text: a plan can but assume it
+    EXPECT_LT(a.bytes.rows, run(parse(rest), 16, one_).bytes.rows);
+    EXPECT_GT(a.bytes.gains, 0U);
+  } else {
+    expect_planned(spec, a);
+  }
+  EXPECT_LE(a.bytes.total(), a.peak);
+  if (!tokens.empty() && bits.front() == 'f') {
+    EXPECT_LT(a.bytes.rows, run(parse(join(term_, bits)), 16, one_).bytes.rows);
+  }
+}
+
+// Every byte is planned, and what is held follows from the rows that live.
+void SpecMatrix::expect_planned(const std::shared_ptr<const KvSpec>& spec, const Result& result) {
+  const KvPlan plan = plan_kv(spec, model_->shape(), kPrompt, static_cast<int>(tokens_.size() - kPrompt), 16);
+  EXPECT_EQ(result.bytes.total(), plan.steady.total());
+  EXPECT_EQ(result.bytes.rows, plan.steady.rows);
+  EXPECT_EQ(result.peak, plan.peak_bytes);
+}
+
 TEST_P(SpecMatrix, EveryCombinationHolds) {
-  const std::string map = layers(std::get<1>(GetParam()));
-  const auto join = [](std::string a, const std::string& b) {
-    if (!a.empty() && !b.empty()) a += " + ";
-    return a + b;
-  };
-  const auto parse = [&](const std::string& text) {
-    return std::make_shared<const KvSpec>(KvSpec::parse(text, model_->shape()));
-  };
-  const Result base = run(parse(join(map, "f16")), 16, one_);
   for (const char* tokens : kTokens)
     for (const char* bits : kBits)
-      for (const char* grid : kGrids) {
-        const auto spec = parse(join(join(join(map, tokens), bits), grid));
-        SCOPED_TRACE(spec->text());
-        EXPECT_EQ(parse(spec->text())->text(), spec->text());
-        const Result a = run(spec, 16, one_);
-        for (const auto* logits : {&a.prompt, &a.decode})
-          for (const float x : *logits) ASSERT_TRUE(std::isfinite(x));
-        // Threads change nothing, and neither do chunks.
-        const Result b = run(spec, 16, two_);
-        EXPECT_EQ(a.prompt, b.prompt);
-        EXPECT_EQ(a.decode, b.decode);
-        const Result c = run(spec, 5, two_);
-        EXPECT_EQ(a.prompt, c.prompt);
-        EXPECT_EQ(a.decode, c.decode);
-        // A prompt reads its rows as appended: without a grid its logits are those of the dense cache.
-        if (*grid == '\0' && spec->k != Format::kF32) {
-          EXPECT_EQ(a.prompt, base.prompt);
-        }
-        // Every byte is planned, and what is held follows from the rows that live.
-        const KvPlan plan = plan_kv(spec, model_->shape(), kPrompt, static_cast<int>(tokens_.size() - kPrompt), 16);
-        EXPECT_EQ(a.bytes.total(), plan.steady.total());
-        EXPECT_EQ(a.bytes.rows, plan.steady.rows);
-        EXPECT_EQ(a.peak, plan.peak_bytes);
-        EXPECT_LE(a.bytes.total(), a.peak);
-        if (*tokens != '\0' && *bits == 'f') {
-          EXPECT_LT(a.bytes.rows, run(parse(join(map, bits)), 16, one_).bytes.rows);
-        }
+      for (const char* grid : kGrids) expect_holds(tokens, bits, grid);
+}
+
+// Two sequences in every step, of two texts, against each by itself.
+TEST_P(SpecMatrix, BatchedEqualsAlone) {
+  const std::vector<Token> other(tokens_.rbegin(), tokens_.rend());
+  for (const char* rest : {"f16", "f32", "k8v4", "streaming(sinks=2,window=9) + k8v8"}) {
+    const auto spec = parse(join(term_, rest));
+    SCOPED_TRACE(spec->text());
+    const auto logits = [&](std::vector<std::span<const Token>> texts, ThreadPool& pool) {
+      BlockPool blocks(model_->shape(), std::size_t{1} << 26);
+      std::vector<KvSequence> kvs;
+      for (std::size_t i = 0; i < texts.size(); ++i) kvs.emplace_back(spec, model_->shape(), blocks);
+      Workspace work;
+      std::vector<std::vector<float>> all(texts.size());
+      for (std::size_t done = 0; done < tokens_.size();) {
+        const std::size_t n = done < kPrompt ? std::min<std::size_t>(16, kPrompt - done) : 1;
+        std::vector<Chunk> chunks;
+        for (std::size_t i = 0; i < texts.size(); ++i)
+          chunks.push_back({.kv = &kvs[i],
+                            .tokens = texts[i].subspan(done, n),
+                            .logits = Chunk::Logits::kAll,
+                            .prompt = done < kPrompt});
+        const auto rows = model_->forward(chunks, work, pool);
+        const std::size_t size = rows.size() / texts.size();
+        for (std::size_t i = 0; i < texts.size(); ++i)
+          all[i].insert(all[i].end(), &rows[i * size], &rows[i * size] + size);
+        const Phase phase = done >= kPrompt ? Phase::kDecode : done + n == kPrompt ? Phase::kPromptEnd : Phase::kPrompt;
+        for (KvSequence& kv : kvs) kv.commit(phase, static_cast<int>(n));
+        done += n;
       }
+      return all;
+    };
+    const auto both = logits({tokens_, other}, two_);
+    EXPECT_EQ(both[0], logits({tokens_}, one_)[0]);
+    EXPECT_EQ(both[1], logits({other}, one_)[0]);
+    EXPECT_NE(both[0], both[1]);
+  }
+}
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max<double>(most, std::fabs(a[i] - b[i]));
+  return most;
+}
+
+class UpwardMatrix : public SpecMatrix {};
+
+// Token by token is what such a map means. The passes over a prompt come near it, and nearer chunk by chunk than at
+// once: as many tokens as there are passes are right at the beginning of every chunk, not of the prompt alone. What the
+// passes at once are off by, 0.05 to 11 in a logit here, is far above float32's rounding, 1e-5: no tolerance is needed.
+TEST_P(UpwardMatrix, PromptsComeNearTokenByToken) {
+  const auto spec = parse(join(term_, "f32"));
+  const std::size_t n = tokens_.size(), vocab = static_cast<std::size_t>(model_->config().vocab);
+  const auto iterations = static_cast<std::size_t>(spec->layers.iterations);
+  const std::vector<float> steps = run(spec, 1, one_, 0).decode;
+  const double at_once = largest_difference(run(spec, 60, two_, n).prompt, steps);
+  EXPECT_GT(at_once, 0);
+  for (const int batch : {10, 16, 37}) {
+    const double chunked = largest_difference(run(spec, batch, two_, n).prompt, steps);
+    EXPECT_LE(chunked, at_once) << batch;
+  }
+  // Up to as many tokens as there are passes, a prompt is taken token by token: to the bit, rows being float32.
+  const Result prompt = run(spec, 60, two_, iterations);
+  EXPECT_TRUE(std::ranges::equal(prompt.prompt, std::span(steps).first(iterations * vocab)));
+  EXPECT_TRUE(std::ranges::equal(prompt.decode, std::span(steps).subspan(iterations * vocab)));
+  EXPECT_EQ(run(spec, static_cast<int>(iterations), two_, n).prompt, steps);
+  const auto longer = run(spec, 60, two_, iterations + 1).prompt;
+  EXPECT_FALSE(std::ranges::equal(longer, std::span(steps).first(longer.size())));  // there the passes begin
+}
+
+std::string name_of(const ::testing::TestParamInfo<std::tuple<const char*, Layers>>& test) {
+  std::string name = std::get<0>(test.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + "_" + kLayersNames[static_cast<int>(std::get<1>(test.param))];
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SpecMatrix,
-                         ::testing::Combine(::testing::Values("llama-wide-heads", "gemma3"), ::testing::Range(0, 3)),
-                         [](const auto& test) {
-                           std::string name = std::get<0>(test.param);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name + "_map" + std::to_string(std::get<1>(test.param));
-                         });
+                         ::testing::Combine(::testing::Values("llama-wide-heads", "gemma3"),
+                                            ::testing::Values(Layers::kOwn, Layers::kPairsShare, Layers::kStrategy,
+                                                              Layers::kMiniCache, Layers::kMiniCacheValues,
+                                                              Layers::kLckv, Layers::kUpward)),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(Models, UpwardMatrix,
+                         ::testing::Combine(::testing::Values("llama-wide-heads", "gemma3"),
+                                            ::testing::Values(Layers::kLckv, Layers::kUpward)),
+                         name_of);
 
 TEST(Session, RefusesWhatTheContextCannotHold) {
   ThreadPool pool(1);

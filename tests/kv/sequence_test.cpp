@@ -51,11 +51,30 @@ INSTANTIATE_TEST_SUITE_P(Specs, RandomOps,
                                            Case{"map(0_0_2_2) + streaming(sinks=4,window=40) + k8v4 + grid(32)"},
                                            Case{"window(sinks=4,keep=25%) + k8v8"}, Case{"k8v8 + grid(7)"}));
 
+INSTANTIATE_TEST_SUITE_P(
+    MiniCache, RandomOps,
+    ::testing::Values(Case{"minicache"}, Case{"minicache(start=0.0,keep=0.3)"}, Case{"minicache(start=1,keep=0.3)", 9},
+                      Case{"minicache(start=0.0,keep=0.3) + f32"}, Case{"minicache(start=0,keep=0.3) + bf16"},
+                      Case{"minicache(start=0.0,keep=0.4) + k4v4"}, Case{"minicache(start=0.0,keep=0.4) + k8v16", 40},
+                      Case{"minicache(start=0.0,vector=head,rule=top,keep=0.2) + k8v8"},
+                      Case{"minicache(start=0.0,of=v,vector=head) + k4v4"},
+                      Case{"minicache(start=0.0,of=k,rule=cosine,keep=0.5)"},
+                      Case{"minicache(start=0.0,index=union,keep=0.2) + k8v4"},
+                      Case{"minicache(start=0.0,index=k,keep=0.4) + k8v4"},
+                      Case{"minicache(start=0.0,merge=mean,rule=top,keep=0.3) + k8v8"},
+                      Case{"minicache(start=0.0,merge=maxnorm,rule=literal,keep=0.3)"},
+                      Case{"minicache(start=0.0,keep=0.3) + streaming(sinks=4,window=24)"},
+                      Case{"minicache(start=0.0,keep=0.3) + streaming(sinks=20,window=60) + k4v4 + grid(16)"},
+                      Case{"minicache(start=1,kinds=any,rule=top,keep=0.5) + window(sinks=4,window=30) + k8v8", 12},
+                      Case{"minicache(start=0.0,rule=top,keep=1) + window(sinks=4,keep=25%) + k8v8"},
+                      Case{"minicache(start=0.0,keep=0.3,t=0) + k8v8 + grid(7)"}));
+
 // Runs the store with real memory through the steps that plan_kv() simulates.
 TEST(Plan, EqualsAllocation) {
   for (const Pos window : {0, 25})
     for (const char* text : {"full", "f32", "k8v8", "k4v4", "map(0_0_2_2) + k8v4", "streaming(sinks=4,window=100)",
-                             "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4"})
+                             "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4",
+                             "minicache(rule=top,keep=0,start=0) + k8v8", "minicache(rule=top,keep=1) + k4v4"})
       for (const int prompt : {1, 33, 500}) {
         const KvShape s = shape(4, 2, 64, window);
         const auto sp = spec(text, s);
@@ -66,7 +85,7 @@ TEST(Plan, EqualsAllocation) {
         const std::vector<float> rows(static_cast<std::size_t>(128 * s.kv_heads * s.head_dim), 1.0F);
         const auto step = [&](Phase phase, int tokens) {
           for (const auto& writers : sp->layers.writers)
-            kv.append(writers[0], kv.length(), tokens, rows.data(), rows.data());
+            for (const LayerId writer : writers) kv.append(writer, kv.length(), tokens, rows.data(), rows.data());
           peak = std::max(peak, kv.bytes().total());
           kv.commit(phase, tokens);
           peak = std::max(peak, kv.bytes().total());
@@ -79,6 +98,7 @@ TEST(Plan, EqualsAllocation) {
         EXPECT_EQ(plan.steady.total(), kv.bytes().total()) << text << " " << prompt;
         EXPECT_EQ(plan.steady.rows, kv.bytes().rows) << text;
         EXPECT_EQ(plan.steady.scales, kv.bytes().scales) << text;
+        EXPECT_EQ(plan.steady.gains, kv.bytes().gains) << text;
         EXPECT_EQ(plan.peak_bytes, peak) << text;
         EXPECT_EQ(kv.bytes().total() - kv.bytes().positions - pool.held_bytes() < 100000, true);
       }

@@ -2,7 +2,9 @@
 #include "kv/layers/minicache.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -35,14 +37,13 @@ double angle(std::span<const float> p, double p_norm, std::span<const float> c, 
   return 2 * std::atan2(std::sqrt(difference), std::sqrt(sum));
 }
 
-// e = a p + b c, of length 1 again where rounding or a fallback left it otherwise; false if it vanishes.
-bool combine(std::span<const float> p, double a, std::span<const float> c, double b, std::span<float> e) {
+// e = a p + b c, of length 1 again where rounding or a fallback left it otherwise. The sum does not vanish.
+void combine(std::span<const float> p, double a, std::span<const float> c, double b, std::span<float> e) {
   double square = 0;
   for (std::size_t i = 0; i < p.size(); ++i) square += (a * p[i] + b * c[i]) * (a * p[i] + b * c[i]);
   const double length = std::sqrt(square);
-  if (length < 1e-6) return false;
+  assert(length > 1e-6);
   for (std::size_t i = 0; i < p.size(); ++i) e[i] = static_cast<float>((a * p[i] + b * c[i]) / length);
-  return true;
 }
 
 // The unit direction t of the way from one row to the other.
@@ -104,18 +105,18 @@ std::vector<bool> Retention::prompt(const MiniCache& config, std::span<const dou
   return kept;
 }
 
+// lerp is exact at both ends, so keep=1 leaves just the one row apart that a strict comparison must leave.
 void Retention::set_cut(const MiniCache& config) {
-  const double range = most_ - least_;
   switch (config.rule) {
     case MiniCache::Rule::kDistance:
-      cut_ = most_ - config.keep * range;
+      cut_ = std::lerp(most_, least_, config.keep);
       break;
     case MiniCache::Rule::kLiteral:
-      cut_ = least_ + config.keep * range;
+      cut_ = std::lerp(least_, most_, config.keep);
       break;
     case MiniCache::Rule::kCosine: {
       const double lowest = std::cos(std::numbers::pi * most_), highest = std::cos(std::numbers::pi * least_);
-      cut_ = lowest + config.keep * (highest - lowest);
+      cut_ = std::lerp(lowest, highest, config.keep);
       break;
     }
     case MiniCache::Rule::kTop:
@@ -181,13 +182,23 @@ MiniCache options_of(const Term& term) {
   return config;
 }
 
+// A number from 0 to 1 in the shortest digits that read back as itself; never 1e-05, which the grammar does not read.
+std::string decimal(double value) {
+  std::array<char, 400> digits;  // the smallest double takes 327
+  const auto [end, error] =
+      std::to_chars(digits.data(), digits.data() + digits.size(), std::abs(value), std::chars_format::fixed);
+  assert(error == std::errc());
+  return {digits.data(), end};
+}
+
 // Numbers as they are printed back, words as they are.
 std::string canonical(const Term& term, std::string_view key, const std::string& value) {
   if (key == "start" && value.find('.') == std::string::npos)
     return fmt::format("{}", term.integer(key, 0, 1 << 24, 0));
-  if (key == "start") return fmt::format("{:#}", term.number(key, 0, 1, 0));
-  if (key == "t" || key == "keep") return fmt::format("{}", term.number(key, 0, 1, 0));
-  return value;
+  if (key != "start" && key != "t" && key != "keep") return value;
+  std::string text = decimal(term.number(key, 0, 1, 0));
+  if (key == "start" && text.find('.') == std::string::npos) text += ".0";  // a share, not a layer
+  return text;
 }
 
 // The arguments in one order, defaults left out, the file as it is to be named.
@@ -224,6 +235,10 @@ MiniCacheTerm parse_minicache(const Term& term, const KvShape& shape) {
     return result;
   }
   const PairFile pairs = load_pairs(*file, shape);
+  for (const auto& [lower, deeper] : pairs.pairs)
+    require(across || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}),
+            "{}: layers {} and {} are of different kinds (window {} and {}), expected pairs of one kind or kinds=any",
+            *file, lower, deeper, shape.window(LayerId{lower}), shape.window(LayerId{deeper}));
   const std::size_t count = result.config.pairs.size();
   require(count <= pairs.pairs.size(), "{}: {} pairs, start={} asks for {}", *file, pairs.pairs.size(),
           term.find("start") == nullptr ? "0.5" : *term.find("start"), count);

@@ -5,6 +5,7 @@
 //   minicache(start=0.5,t=0.6,keep=0.05)     the paper's defaults
 //   start=0.5           the share of the layers below the first pair; start=16 (no point): its number. From there up,
 //                       layer l pairs with l + 1 if they are of one kind, else l is left as it is
+//   kinds=any           also pairs of a layer with a window and one without, or with another (same: none)
 //   pairs=auto,map=FILE pairs measured by `lamina search minicache`, as many as `start` gives neighbours
 //   t=0.6               how far the common direction lies from the lower layer's to the deeper one's
 //   keep=0.05           gamma, or for rule=top the share of rows, of what follows
