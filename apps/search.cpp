@@ -54,14 +54,13 @@ int layers_to_share(const Arguments& args, int layers) {
   return n;
 }
 
-OnTrial report(Progress& progress, const KvSharerOptions& options, int layers) {
+OnTrial report(Progress& progress, const KvSharerOptions& options) {
   const char* const score = options.objective == KvSharerObjective::kCosine ? "cosine" : "KL";
-  const int pairs = layers * (layers - 1) / 2;
-  return [&progress, score, pairs, share = options.share](const LayerTrial& trial, int shared, double last) {
+  return [&progress, score, share = options.share](const LayerTrial& trial, int shared, double last) {
     require(!interrupted(), "interrupted, no result");
     const std::string known = std::isnan(last) ? "" : fmt::format(", last {} {:.4f}", score, last);
-    progress.show(fmt::format("{}/{} layers: layer {} reading layer {}, rank {} of {}{}", shared, share, trial.layer,
-                              trial.source, trial.rank, pairs, known));
+    progress.show(fmt::format("{}/{} layers: layer {} reading layer {}, rank {}{}", shared, share, trial.layer,
+                              trial.source, trial.rank, known));
   };
 }
 
@@ -97,8 +96,7 @@ void search(Arguments args) {
   KvSharerSearch found;
   {
     Progress progress("search", 0);
-    found = search_kvsharer(loaded.model, loaded.pool, sentences, args.options,
-                            report(progress, args.options, config.layers));
+    found = search_kvsharer(loaded.model, loaded.pool, sentences, args.options, report(progress, args.options));
   }
   found.architecture = loaded.model.file().architecture();
   found.calibration = {args.calibration, sha256_hex(text), args.sentences, args.tokens};
@@ -113,6 +111,7 @@ template <class Enum>
 void add_choice(CLI::App& app, const char* name, Enum& value, std::vector<std::pair<std::string, Enum>> names,
                 const char* text) {
   std::vector<std::string> words;
+  words.reserve(names.size());
   for (const auto& [word, of] : names) words.push_back(word);
   app.add_option_function<std::string>(
          name,
@@ -161,7 +160,7 @@ void add_kvsharer(CLI::App& search_app) {
   add_choice<LayerOrder>(
       *app, "--order", options.ranking.order,
       {{"dissimilar", LayerOrder::kDissimilar}, {"similar", LayerOrder::kSimilar}, {"random", LayerOrder::kRandom}},
-      "of trial: dissimilar (the paper, default), similar or random pairs first");
+      "of trial: dissimilar pairs first (the paper, default), similar ones (default of kl) or random");
   app->add_option("--seed", options.ranking.seed, "of --order random (default 1)");
   add_judging_options(*app, options);
   app->add_flag("--across-kinds", options.ranking.across_kinds, "pair layers with and without a window as well");
@@ -169,7 +168,12 @@ void add_kvsharer(CLI::App& search_app) {
                   "search under the token and bits terms of this spec: half of each sentence is a prompt, the other "
                   "half is fed token by token and judged");
   app->add_option("-o,--output", args->output, "the strategy file; -: stdout")->required();
-  app->callback([args] { search(*args); });
+  app->callback([args, app] {
+    // On SmolLM2, 8 of 30 layers end at a KL of 0.34 among similar pairs, of 0.95 among dissimilar ones.
+    if (args->options.objective == KvSharerObjective::kKl && app->count("--order") == 0)
+      args->options.ranking.order = LayerOrder::kSimilar;
+    search(*args);
+  });
 }
 
 }  // namespace

@@ -57,6 +57,7 @@ KvSharerSearch search_kvsharer(Model& model, ThreadPool& pool, const Sentences& 
   const std::vector<float> base = all.run(own_targets(shape));
   KvSharerSearch search;
   search.options = options;
+  if (!options.kv.empty()) search.options.kv = spec.text();
   search.ranking = rank_pairs(all.mean_rows(), shape, options.ranking);
 
   double last = std::numeric_limits<double>::quiet_NaN();

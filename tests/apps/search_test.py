@@ -80,6 +80,7 @@ class SearchTest(ProgramTest):
             found = self.search("--objective", objective, share=2)
             self.assertIn(key, found["accepted"][0])
             self.assertEqual(found["options"]["objective"], objective)
+            self.assertEqual(found["options"]["order"], "similar" if objective == "kl" else "dissimilar")
         # With every pair a candidate, kl takes the best pair of all.
         best = self.search("--objective", "kl", "--candidates", 6)["accepted"][0]["kl"]
         self.assertLessEqual(best, self.search("--objective", "kl", "--candidates", 1)["accepted"][0]["kl"])
@@ -133,7 +134,7 @@ class SearchTest(ProgramTest):
             subprocess.run([program.PROGRAM, *map(str, self.line())], stdout=subprocess.DEVNULL, stderr=theirs,
                            check=True, timeout=60)
             os.close(theirs)
-            self.assertRegex(terminal.read(4096), rb"\r\x1b\[Ksearch 0/1 layers: layer \d reading layer \d, rank 0 of 6")
+            self.assertRegex(terminal.read(4096), rb"\r\x1b\[Ksearch 0/1 layers: layer \d reading layer \d, rank 0")
         held = self.folder / "pipe"  # the search waits for its text: the signal comes before the first trial
         os.mkfifo(held)
         search = program.start(*self.line(calibration=held, output=self.folder / "never.json"))

@@ -13,13 +13,14 @@ namespace lamina {
 double rows_distance(std::span<const double> a, std::span<const double> b, int head_dim, LayerDistance distance) {
   assert(a.size() == b.size() && !a.empty() && a.size() % static_cast<std::size_t>(head_dim) == 0);
   const std::size_t row = distance == LayerDistance::kHead ? static_cast<std::size_t>(head_dim) : a.size();
+  const std::size_t rows = a.size() / row;
   double sum = 0;
   for (std::size_t begin = 0; begin < a.size(); begin += row) {
     double squares = 0;
     for (std::size_t i = begin; i < begin + row; ++i) squares += (a[i] - b[i]) * (a[i] - b[i]);
     sum += std::sqrt(squares);
   }
-  return sum / static_cast<double>(a.size() / row);
+  return sum / static_cast<double>(rows);
 }
 
 double layer_distance(const LayerRows& a, const LayerRows& b, int head_dim, LayerDistance distance) {
