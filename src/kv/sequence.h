@@ -28,7 +28,8 @@ class KvSequence {
   // k, v: [tokens][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes.
   void append(LayerId layer, Pos first, int tokens, const float* k, const float* v);
 
-  // What `layer` reads: [kv_head] lists of segments, valid until the next append or commit.
+  // What `layer` reads: [kv_head] lists of segments, valid until the next append or commit, or until another layer of
+  // its slot asks.
   std::span<const std::span<const Segment>> segments(LayerId layer);
 
   // Ends a step in which `appended` tokens were appended and the first `accepted` of them are to stay: drops the
@@ -74,7 +75,8 @@ class KvSequence {
 std::size_t most_bytes(const KvShape& shape, Pos length);
 
 // Bytes that a spec needs for a text: found by running the store itself against a pool that only counts, so they equal
-// what is then allocated (an upper bound where the rows kept depend on data).
+// what is then allocated (an upper bound where the rows kept depend on data; of MiniCache an estimate, with the share
+// `keep` of the rows kept apart whatever the rule).
 struct KvPlan {
   KvBytes steady;          // after the prompt and `decoded` tokens
   std::size_t peak_bytes;  // the most held at any time, the prompt's raw rows included

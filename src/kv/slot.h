@@ -48,8 +48,8 @@ class Slot {
 
   // Rows of positions from `first` on; what the view has there is replaced. k, v: [tokens][kv_heads][head_dim].
   void append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v);
-  // What a layer reads: [kv_head] lists of segments, valid until the slot changes. `renumbers`: the pinned rows are
-  // seen as if they stood directly before the others.
+  // What a layer reads: [kv_head] lists of segments, valid until the slot changes or is asked again. `renumbers`: the
+  // pinned rows are seen as if they stood directly before the others.
   std::span<const std::span<const Segment>> segments(int view, bool renumbers);
 
   Pos window() const { return window_; }

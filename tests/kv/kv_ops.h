@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <numbers>
 #include <span>
@@ -333,9 +332,7 @@ inline double gain_of(const BlockMemory& memory, const Plane& gains, std::uint32
 // One head of one layer: its segments hold exactly the naive rows, bit for bit, each once.
 inline void expect_same_head(KvSequence& kv, std::span<const Segment> segments, const std::vector<NaiveRow>& rows,
                              int view, std::size_t head) {
-  std::map<Pos, const NaiveRow*> expected;
-  for (const NaiveRow& row : rows) expected[row.pos] = &row;
-  check(expected.size() == rows.size(), "the twin's own positions");
+  std::vector<bool> found(rows.size());
   std::vector<Pos> seen;  // positions as a query sees them
   std::vector<float> x(static_cast<std::size_t>(kv.shape().head_dim));
   const auto same = [&](const RowPlanes& planes, std::uint32_t row, const std::vector<float>& codes) {
@@ -345,10 +342,11 @@ inline void expect_same_head(KvSequence& kv, std::span<const Segment> segments, 
   Pos previous = -1;
   for (const Segment& s : segments)
     for (std::uint32_t i = 0; i < s.rows(); ++i) {
-      const auto found = expected.find(s.pos[i]);
-      check(found != expected.end(), "a position that is not held, or twice");
-      const NaiveRow& row = *found->second;
-      expected.erase(found);
+      const auto at =
+          static_cast<std::size_t>(std::ranges::lower_bound(rows, s.pos[i], {}, &NaiveRow::pos) - rows.begin());
+      check(at < rows.size() && rows[at].pos == s.pos[i] && !found[at], "a position that is not held, or twice");
+      found[at] = true;
+      const NaiveRow& row = rows[at];
       check(s.pos[i] > previous, "positions of a segment ascend");
       previous = i + 1 < s.rows() ? s.pos[i] : -1;
       seen.push_back(s.pos[i] + s.shift);
@@ -360,7 +358,7 @@ inline void expect_same_head(KvSequence& kv, std::span<const Segment> segments, 
       check(gain_of(kv.memory(), s.k_gains, s.first + i) == row.k.gains[v][head], "key gain");
       check(gain_of(kv.memory(), s.v_gains, s.first + i) == row.v.gains[v][head], "value gain");
     }
-  check(expected.empty(), "row count");
+  check(seen.size() == rows.size(), "row count");
   if (kv.spec().tokens == nullptr || !kv.spec().tokens->renumbers()) return;
   std::sort(seen.begin(), seen.end());
   for (std::size_t i = 1; i < seen.size(); ++i) check(seen[i] == seen[i - 1] + 1, "re-numbered positions");

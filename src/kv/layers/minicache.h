@@ -20,6 +20,8 @@
 //                       k: the keys decide for both
 //   merge=slerp         mean: the plain average of the rows, without magnitudes; maxnorm: the direction of slerp with
 //                       the larger of the two magnitudes for both layers
+//
+// Directions are not made unit again after they are rounded to f16 or codes: a magnitude drifts as its row's codes do.
 #pragma once
 #include <cstdint>
 #include <span>
