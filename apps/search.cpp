@@ -136,7 +136,7 @@ void add_judging_options(CLI::App& app, KvSharerOptions& options) {
       ->check(CLI::Range(-2.0, 1.0));
   app.add_option("--candidates", options.candidates, "kl, beam: pairs tried for one accepted (default 24)")
       ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--beam", options.width, "beam: maps kept at a time (default 4)")->check(CLI::Range(1, 1 << 16));
+  app.add_option("--beam", options.width, "beam: maps kept at a time (default 2)")->check(CLI::Range(1, 1 << 16));
   app.add_option("--kl-sentences", options.kl_sentences,
                  "kl, beam: sentences that KL is taken on, every fourth token (default 8)")
       ->check(CLI::Range(1, 1 << 24));

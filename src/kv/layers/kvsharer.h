@@ -34,7 +34,7 @@ struct KvSharerOptions {
   KvSharerObjective objective = KvSharerObjective::kCosine;
   double threshold = 0.5;  // kCosine: accepted above it
   int candidates = 24;     // kKl, kBeam: pairs tried at a time
-  int width = 4;           // kBeam: maps that are kept at a time
+  int width = 2;           // kBeam: maps that are kept at a time
   int kl_sentences = 8;    // kKl, kBeam: how many of the calibration's sentences the KL is taken on
   std::string kv{};        // the spec of the other axes; empty: dense float32
 };
