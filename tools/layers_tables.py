@@ -82,7 +82,7 @@ def strategy(model, percent, *options, text=None, sentences=30):
         run = subprocess.run([LAMINA, "search", "kvsharer", "-m", model_path(model), "--calibration", text, "--sentences",
                               str(sentences), "--tokens", "64", "--share", percent, *map(str, options), "-o", part],
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if run.returncode != 0:
+        if run.returncode != 0 and "ranking is exhausted" not in run.stderr:
             sys.exit(f"layers_tables: search {name}: {run.stderr}")
         os.replace(part, path)
         print(f"{time.monotonic() - start:7.1f} s  search {name}", file=sys.stderr, flush=True)
@@ -99,7 +99,9 @@ def map_spec(path):
 
 def shared_layers(path):
     """7<-6 29<-28"""
-    return " ".join(f"{i}←{j}" for i, j in enumerate(target_of(path)) if i != j)
+    found = json.loads(path.read_text())
+    text = " ".join(f"{i}←{j}" for i, j in enumerate(found["map"]) if i != j)
+    return text + (f" (no more: {found['options']['share']} were asked for)" if found["exhausted"] else "")
 
 
 # ---- measurements ----------------------------------------------------------------------------------------------------
