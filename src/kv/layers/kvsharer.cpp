@@ -4,11 +4,11 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <set>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
+#include "base/json.h"
 #include "base/sha256.h"
+#include "kv/layers/strategy_file.h"
 
 namespace lamina {
 namespace {
@@ -17,53 +17,9 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::string_view kSchema = "lamina.kvsharer/1";
-constexpr std::size_t kMaxFileBytes = 16U << 20;  // the ranking of 1000 layers fits
-
-// A value as errors show it: short, whatever the file holds.
-std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  return text.size() <= 60 ? text : text.substr(0, 60) + "...";
-}
-
-json parse_json(std::string_view text, const std::string& file) {
-  // JSON lets a key come twice and the library keeps one of the values: two sources for a layer must not pass.
-  std::set<std::string> keys;
-  const auto no_duplicates = [&](int depth, json::parse_event_t event, const json& value) {
-    if (event == json::parse_event_t::key && depth == 1) {
-      require(keys.insert(value.get<std::string>()).second, "{}: field {} comes twice", file, shown(value));
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, no_duplicates);
-  } catch (const json::exception& error) {
-    fail("{}: not a JSON file ({})", file, error.what());
-  }
-}
-
-int layer_number(const json& value, int layers, const std::string& file, const std::string& field) {
-  require(value.is_number_integer() && value >= 0 && value < layers, "{}: {} is {}, expected a layer from 0 to {}",
-          file, field, shown(value), layers - 1);
-  return value.get<int>();
-}
-
-void require_same_model(const json& model, const std::string& file, const KvShape& shape) {
-  require(model.is_object(), "{}: model is {}, expected an object", file, shown(model));
-  const auto layers = model.find("layers");
-  require(layers == model.end() || (layers->is_number_integer() && *layers == shape.layers),
-          "{}: model.layers is {}, this model has {} layers", file, layers == model.end() ? "" : shown(*layers),
-          shape.layers);
-  const auto made_for = model.find("shapes_sha256");
-  if (made_for == model.end()) return;
-  require(made_for->is_string(), "{}: model.shapes_sha256 is {}, expected a string", file, shown(*made_for));
-  require(shape.fingerprint.empty() || *made_for == shape.fingerprint,
-          "{}: made for another model (model.shapes_sha256 is {}, this model's is \"{}\")", file, shown(*made_for),
-          shape.fingerprint);
-}
 
 std::vector<int> parse_own_form(const json& root, const std::string& file, const KvShape& shape) {
-  require(root["schema"] == kSchema, "{}: schema is {}, expected \"{}\"", file, shown(root["schema"]), kSchema);
-  if (root.contains("model")) require_same_model(root["model"], file, shape);
+  require_strategy(root, kSchema, file, shape);
   require(root.contains("map"), "{}: the field map is missing", file);
   const json& map = root["map"];
   require(map.is_array() && static_cast<int>(map.size()) == shape.layers,
@@ -134,12 +90,8 @@ ordered_json options_json(const KvSharerOptions& options) {
 }  // namespace
 
 KvSharerStrategy load_kvsharer(const std::string& file, const KvShape& shape) {
-  const MappedFile content(file);
-  const std::span<const std::byte> bytes = content.bytes();
-  require(bytes.size() <= kMaxFileBytes, "{}: {} bytes, expected a strategy file of at most {}", file, bytes.size(),
-          kMaxFileBytes);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  return {.target = parse_kvsharer(text, file, shape), .sha256 = sha256_hex(text)};
+  const std::string content = read_strategy(file);
+  return {.target = parse_kvsharer(content, file, shape), .sha256 = sha256_hex(content)};
 }
 
 std::vector<int> parse_kvsharer(std::string_view text, const std::string& file, const KvShape& shape) {
