@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lamina search kvsharer as users call it: the strategy file, what is printed, what is refused."""
+"""lamina search as users call it: the strategy file, what is printed, what is refused."""
 
 import hashlib
 import json
@@ -165,6 +165,53 @@ class SearchTest(ProgramTest):
         for option in ["--calibration", "--sentences", "--tokens", "--share", "--threshold", "--distance", "--order",
                        "--objective", "--candidates", "--beam", "--across-kinds", "--kv", "--output"]:
             self.assertIn(option, out)
+
+
+class PairsTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        words = ["the", "rain", "in", "ring", "on", "an", "then", "other"]
+        lines = [" ".join(words[(i * i * 7 + line * 3 + i * line) % 8] for i in range(60)) for line in range(6)]
+        self.text = self.file("text.txt", "\n".join(lines))
+        self.out = self.folder / "pairs.json"
+
+    def line(self, model, *more):
+        return ["search", "minicache", "-m", model, "--calibration", self.text, "--sentences", 4, "--tokens", 16, "-o", self.out, *more]
+
+    def test_the_most_alike_first_and_no_layer_twice(self):
+        printed = self.ok(*self.line(LLAMA)).decode()
+        found = json.loads(self.out.read_text())
+        self.assertEqual(found["schema"], "lamina.minicache/1")
+        self.assertEqual(found["calibration"]["sha256"], hashlib.sha256(self.text.read_bytes()).hexdigest())
+        self.assertEqual(sorted((a, b) for a, b, _ in found["ranking"]), [(a, b) for a in range(4) for b in range(a + 1, 4)])
+        distances = [distance for *_, distance in found["ranking"]]
+        self.assertEqual(distances, sorted(distances))
+        self.assertTrue(all(0 < d < 1 for d in distances), distances)
+        self.assertEqual(found["pairs"][0], found["ranking"][0][:2])
+        self.assertEqual(sorted(layer for pair in found["pairs"] for layer in pair), [0, 1, 2, 3])
+        self.assertIn(" ".join(f"{a}+{b}" for a, b in found["pairs"]), printed)
+        for tensor in ["k", "v"]:  # each alone has distances of its own
+            self.ok(*self.line(LLAMA, "--of", tensor, "--vector", "head"))
+            self.assertNotEqual(json.loads(self.out.read_text())["ranking"], found["ranking"])
+
+    def test_the_file_is_a_spec(self):
+        self.ok(*self.line(LLAMA))
+        (a, b), *_ = json.loads(self.out.read_text())["pairs"]
+        out = self.ok("plan", "-m", LLAMA, "--kv", f"minicache(pairs=auto,map={self.out})").decode()
+        self.assertRegex(out, rf"2 of 4 layers merged: {a}\+{b}\.")
+        self.refused(1, "pairs.json.*another model|layers", "plan", "-m", GEMMA, "--kv", f"minicache(pairs=auto,map={self.out})")
+
+    def test_kinds(self):
+        self.ok(*self.line(GEMMA))
+        same = len(json.loads(self.out.read_text())["ranking"])
+        self.ok(*self.line(GEMMA, "--across-kinds"))
+        self.assertGreater(len(json.loads(self.out.read_text())["ranking"]), same)
+
+    def test_the_same_for_any_number_of_threads(self):
+        self.ok(*self.line(LLAMA, "-t", 1))
+        one = self.out.read_text()
+        self.ok(*self.line(LLAMA, "-t", 3))
+        self.assertEqual(self.out.read_text(), one)
 
 
 if __name__ == "__main__":
