@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
@@ -47,7 +48,7 @@ json parse_json(std::string_view text, std::string_view file) {
   try {
     return json::parse(text, see);
   } catch (const json::parse_error& error) {
-    fail("{}: not JSON at byte {} of {}", file, error.byte, text.size());
+    fail("{}: not JSON at byte {} of {}", file, std::min(error.byte, text.size()), text.size());
   } catch (const json::exception&) {
     fail("{}: holds a number that is out of range", file);
   }

@@ -75,7 +75,7 @@ class SpecTest(ProgramTest):
         def own(**fields):
             return json.dumps({"schema": "lamina.kvsharer/1", **fields})
         for pattern, content in [
-                ("empty", ""), ("not a JSON file", "{"), ("not a JSON file", b"\xff\xfe\x00"), ("", "[]"),
+                ("empty", ""), ("not JSON at byte", "{"), ("not JSON at byte", b"\xff\xfe\x00"), ("", "[]"),
                 ("schema", json.dumps({"schema": "x"})), ("map", own()),
                 ("array of 2", own(map=[0, 1])), (r"map\[3\]", own(map=[0, 0, 2, 9])), (r"map\[1\]", own(map=[0, 2, 2, 3])),
                 (r"map\[1\]", own(map=[0, "a", 2, 3])), (r"map\[2\]", own(map=[0, 0, 1, 3])),

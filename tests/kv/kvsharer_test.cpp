@@ -41,11 +41,11 @@ TEST(KvSharer, CollapsesChainsToTheRoot) {
 }
 
 TEST(KvSharer, RefusesWhatIsNoStrategy) {
-  EXPECT_ERROR(parse(""), "s.json: not a JSON file");
+  EXPECT_ERROR(parse(""), "s.json: not JSON at byte");
   EXPECT_ERROR(parse("[0,1,2,3]"), "s.json: found [0,1,2,3], expected a JSON object");
-  EXPECT_ERROR(parse(R"({"3":NaN})"), "s.json: not a JSON file");
-  EXPECT_ERROR(parse(R"({"3":1e999})"), "s.json: not a JSON file");
-  EXPECT_ERROR(parse("{\"3\":0,\n\"\x80\":1}"), "s.json: not a JSON file");
+  EXPECT_ERROR(parse(R"({"3":NaN})"), "s.json: not JSON at byte");
+  EXPECT_ERROR(parse(R"({"3":1e999})"), "s.json: holds a number that is out of range");
+  EXPECT_ERROR(parse("{\"3\":0,\n\"\x80\":1}"), "s.json: not JSON at byte");
   EXPECT_ERROR(parse(R"({"3":0,"3":1})"), "s.json: field \"3\" comes twice");
   EXPECT_ERROR(parse(R"({"map":[0,1,2,3]})"), "s.json: found the field \"map\", expected \"schema\" or a layer");
   for (const char* key : {"03", "3 ", "+3", "-0", "4", "99999999999", "", "3.0"}) {

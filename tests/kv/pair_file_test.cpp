@@ -35,7 +35,7 @@ TEST(PairFile, KeepsTheOrderOfTheFile) {
 }
 
 TEST(PairFile, RefusesWhatIsNoPairFile) {
-  EXPECT_ERROR(parse(""), "p.json: not JSON at byte 1 of 0");
+  EXPECT_ERROR(parse(""), "p.json: not JSON at byte 0 of 0");
   EXPECT_ERROR(parse("[[0,1]]"), "p.json: found [[0,1]], expected a JSON object");
   EXPECT_ERROR(parse("{}"), "p.json: schema is missing, expected \"lamina.minicache/1\"");
   EXPECT_ERROR(parse(R"({"schema":1,"pairs":[]})"), "p.json: schema is 1, expected \"lamina.minicache/1\"");

@@ -154,7 +154,7 @@ TEST_F(HfFolderOnDisk, WrongIndex) {
   std::ofstream(path) << "[]";
   EXPECT_EQ(error(), no_map);
   std::ofstream(path) << "{";
-  EXPECT_EQ(error(), "/model.safetensors.index.json: not JSON at byte 2 of 1");
+  EXPECT_EQ(error(), "/model.safetensors.index.json: not JSON at byte 1 of 1");
 }
 
 TEST_F(HfFolderOnDisk, WrongTensors) {

@@ -106,8 +106,8 @@ TEST(Safetensors, WrongHeaders) {
   EXPECT_EQ(error_of(file_of("{}", 0, 3)), "m: a header of 3 bytes, expected at most 2" + cut);
   EXPECT_EQ(error_of(file_of("{}", 0, ~std::uint64_t{0})),
             "m: a header of 18446744073709551615 bytes, expected at most 2" + cut);
-  EXPECT_EQ(error_of("{\"t\"", 0), "m: the header: not JSON at byte 5 of 4");
-  EXPECT_EQ(error_of("", 0), "m: the header: not JSON at byte 1 of 0");
+  EXPECT_EQ(error_of("{\"t\"", 0), "m: the header: not JSON at byte 4 of 4");
+  EXPECT_EQ(error_of("", 0), "m: the header: not JSON at byte 0 of 0");
   EXPECT_EQ(error_of("[1]", 0), "m: the header is [1], expected an object");
   EXPECT_EQ(error_of(std::string(100000, '['), 0), "m: the header: JSON nested deeper than 32");
   EXPECT_EQ(error_of(R"({"t":1e999})", 0), "m: the header: holds a number that is out of range");
