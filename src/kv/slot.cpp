@@ -174,7 +174,7 @@ KvBytes Slot::bytes(const BlockPool& pool) const {
 }
 
 std::string Slot::why_not_truncate(Pos length) const {
-  if (is_pair()) return "it has merged rows by what the longer text needed";
+  if (is_pair() && rows() > tail_[0].rows()) return "it has merged rows by what the longer text needed";
   const Run &pinned = pinned_[0], &body = body_[0], &tail = tail_[0];
   const Run& encoded = body.rows() > 0 ? body : pinned;
   if (tail.layout() != body.layout() && encoded.rows() > 0 && length < encoded.positions().back() + 1 + kTileRows)

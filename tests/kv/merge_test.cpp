@@ -211,6 +211,13 @@ TEST(Merge, TruncateRefusesMergedRowsWithTheReason) {
   EXPECT_EQ(read_all(twins.kv), before);
   twins.kv.truncate(53);
   EXPECT_EQ(read_all(twins.kv), before);
+  // Inside a prompt nothing is merged yet.
+  Twins inside("minicache(start=1)");
+  inside.step(Phase::kPrompt, 30);
+  inside.kv.truncate(20);
+  inside.naive.truncate(20);
+  inside.step(Phase::kPromptEnd, 10);
+  inside.expect_same();
   // A spec that leaves no pair merges nothing.
   Twins alone("minicache(start=1.0)");
   alone.step(Phase::kPromptEnd, 50);
