@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   lamina::add_eval(program);
   lamina::add_search(program);
   lamina::add_tokenize(program);
+  lamina::add_convert(program);
   try {
     lamina::catch_interrupts();
     program.parse(long_names(argc, argv));

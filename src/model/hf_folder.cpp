@@ -68,7 +68,6 @@ std::string translate(std::string_view name, std::string_view Names::*from, std:
 }
 
 std::string gguf_name(std::string_view name) { return translate(name, &Names::first, &Names::second); }
-std::string hf_name(std::string_view name) { return translate(name, &Names::second, &Names::first); }
 
 // Frequencies that old checkpoints carry along; they follow from the config.
 bool is_ignored(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
@@ -101,6 +100,8 @@ json read_json_file(const std::string& path) {
 }
 
 }  // namespace
+
+std::string hf_name(std::string_view gguf_name) { return translate(gguf_name, &Names::second, &Names::first); }
 
 HfFolder::HfFolder(const std::string& path) : path_(path), tensors_(path, hf_name) {
   config_ = std::make_shared<const json>(read_json_file(config_path()));

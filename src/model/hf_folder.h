@@ -7,12 +7,16 @@
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/mapped_file.h"
 #include "model/tensor.h"
 
 namespace lamina {
+
+// What Hugging Face calls the tensor of this GGUF name, "" if nothing.
+std::string hf_name(std::string_view gguf_name);
 
 class HfFolder {
  public:

@@ -198,6 +198,12 @@ void read_post_processor(const JsonField& field, std::size_t tokens, TokenizerSt
 
 }  // namespace
 
+std::string_view expression_of(PreTokenizer pre) {
+  const auto* const found = std::find_if(kExpressions.begin(), kExpressions.end(),
+                                         [&](const auto& expression) { return expression.second == pre; });
+  return found == kExpressions.end() ? "" : found->first;
+}
+
 TokenizerSteps read_tokenizer_steps(const JsonField& root, std::size_t tokens) {
   TokenizerSteps out;
   const JsonField normalizer_field = root.get("normalizer");

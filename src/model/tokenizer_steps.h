@@ -3,6 +3,7 @@
 // chain of steps there. The chains of the models that we run are known here; others are an Error that shows the step.
 #pragma once
 #include <optional>
+#include <string_view>
 
 #include "model/json_field.h"
 #include "text/tokenizer.h"
@@ -20,5 +21,8 @@ struct TokenizerSteps {
 
 // `root`: tokenizer.json. Ids of the post_processor are below `tokens`.
 TokenizerSteps read_tokenizer_steps(const JsonField& root, std::size_t tokens);
+
+// The regular expression of the Split step that stands for a pre-tokenizer, "" for kSmolLM, which is two steps.
+std::string_view expression_of(PreTokenizer pre);
 
 }  // namespace lamina

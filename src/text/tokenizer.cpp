@@ -39,16 +39,6 @@ void check(const TokenizerData& data) {
   check_id(data, "eom_token_id", data.eom);
 }
 
-BpeOptions bpe_options(const TokenizerData& data) {
-  if (data.bpe) return *data.bpe;
-  const auto pre = find_pre_tokenizer(data.pre);
-  require(pre.has_value(), "{}: tokenizer.ggml.pre is \"{}\", expected gpt-2, smollm, llama-bpe, qwen2 or tekken",
-          data.source, data.pre);
-  return {.pre = *pre,
-          .nfc = data.pre == "qwen2",  // its distillates have the expression, not the normalizer
-          .ignore_merges = *pre == PreTokenizer::kLlamaBpe || *pre == PreTokenizer::kTekken};
-}
-
 std::variant<Bpe, Spm, CharBpe> make_encoder(const TokenizerData& data,
                                              const std::shared_ptr<const Vocabulary>& vocabulary) {
   if (data.char_bpe) return CharBpe(vocabulary, data.merge_rules, *data.char_bpe, data.unk);
@@ -72,6 +62,16 @@ std::shared_ptr<const Vocabulary> make_vocabulary(const TokenizerData& data) {
 }
 
 }  // namespace
+
+BpeOptions bpe_options(const TokenizerData& data) {
+  if (data.bpe) return *data.bpe;
+  const auto pre = find_pre_tokenizer(data.pre);
+  require(pre.has_value(), "{}: tokenizer.ggml.pre is \"{}\", expected gpt-2, smollm, llama-bpe, qwen2 or tekken",
+          data.source, data.pre);
+  return {.pre = *pre,
+          .nfc = data.pre == "qwen2",  // its distillates have the expression, not the normalizer
+          .ignore_merges = *pre == PreTokenizer::kLlamaBpe || *pre == PreTokenizer::kTekken};
+}
 
 Tokenizer::Tokenizer(const TokenizerData& data)
     : vocabulary_(make_vocabulary(data)),

@@ -50,6 +50,9 @@ struct TokenizerData {
   std::vector<Token> ends;                 // of a generation, beside eos
 };
 
+// How a byte-level BPE cuts and merges, by `bpe` or else by the name in `pre`. Error for a name that is not known.
+BpeOptions bpe_options(const TokenizerData& data);
+
 class Tokenizer {
  public:
   // Throws Error on data that does not fit together or that is not supported.
