@@ -14,6 +14,7 @@
 #include "attention/rope.h"
 #include "base/thread_pool.h"
 #include "kernels/attend.h"
+#include "kv/observe.h"
 #include "kv/segment.h"
 
 namespace lamina {
@@ -40,6 +41,10 @@ struct Query {
   Visibility sees{};
   float* lse = nullptr;  // [tokens][heads] or null: log-sum-exp of the scores, -inf where no row is visible
   bool prompt = false;   // rows of codes are read as on the prompt path even by a few tokens: see below
+  // Where the weights that these queries give are added up. Of a decoded token they are at hand; a prompt's are
+  // computed again from lse, which must not be null then, in a second pass over the keys: each row's sum runs over the
+  // queries in order, so it does not depend, to the bit, on how a prompt is cut into steps. `far` is for prompts only.
+  Observation observation{};
 };
 
 // Work lists and buffers, kept between calls so that attention does not allocate. For one call at a time.

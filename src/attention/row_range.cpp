@@ -2,6 +2,7 @@
 #include "attention/row_range.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace lamina {
 
@@ -44,6 +45,7 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, in
   tiles.keys.scales = resolve(segment.k_scales);
   tiles.values.codes = resolve(segment.v_codes);
   tiles.values.scales = resolve(segment.v_scales);
+  tiles.dead = segment.dead ? segment.dead + (first - segment.first_tile()) : nullptr;
   tiles.k_gains = resolve(segment.k_gains);
   tiles.v_gains = resolve(segment.v_gains);
   return tiles;
@@ -55,6 +57,9 @@ void mask(float* scores, const Tiles& tiles, Range visible) {
   const std::uint32_t last = std::max(first, std::clamp(visible.last, tiles.base, end) - tiles.base);
   std::fill(scores, scores + first, kNoScore);
   std::fill(scores + last, scores + tiles.padded_rows(), kNoScore);
+  for (int tile = 0; tiles.dead && tile < tiles.keys.tiles(); ++tile)
+    for (unsigned bits = tiles.dead[tile]; bits != 0; bits &= bits - 1)
+      scores[tile * kTileRows + std::countr_zero(bits)] = kNoScore;
 }
 
 std::uint32_t partition_end(std::uint32_t first, Range rows) {

@@ -22,6 +22,10 @@ struct Range {
   bool empty() const { return first >= last; }
 };
 
+// Of the whole tiles that hold the rows.
+inline std::size_t padded_rows(Range rows) {
+  return rows.empty() ? 0 : std::size_t{(rows.last - 1) / kTileRows + 1 - rows.first / kTileRows} * kTileRows;
+}
 std::uint32_t partition_end(std::uint32_t first, Range rows);
 Range intersection(Range a, Range b);
 
@@ -33,7 +37,8 @@ struct Tiles {
   TileRun keys, values;
   const std::byte* const* k_gains = nullptr;
   const std::byte* const* v_gains = nullptr;
-  std::uint32_t base = 0;  // row of the segment that is row 0 of the runs
+  const std::uint16_t* dead = nullptr;  // [tile], see Segment
+  std::uint32_t base = 0;               // row of the segment that is row 0 of the runs
 
   int padded_rows() const { return keys.tiles() * kTileRows; }
 };
@@ -44,7 +49,7 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, in
 // Tiles [tile, tile + count) of a run.
 TileRun part_of(const TileRun& run, int tile, int count);
 
-// -inf for all scores but those of the rows in `visible`.
+// -inf for all scores but those of the living rows in `visible`.
 void mask(float* scores, const Tiles& tiles, Range visible);
 
 }  // namespace lamina

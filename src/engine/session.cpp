@@ -35,6 +35,7 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
   require(tokens.size() <= static_cast<std::size_t>(room()),
           "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(),
           room(), options_.context);
+  kv_.expect_prompt(static_cast<Pos>(tokens.size()));
   for (std::size_t done = 0; done < tokens.size();) {
     const std::size_t n = std::min(
         {tokens.size() - done, static_cast<std::size_t>(options_.batch), static_cast<std::size_t>(kv_.step_limit())});

@@ -56,6 +56,8 @@ struct AttendKernels {
   void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
   // One step of an online softmax: see Fold.
   void (*fold)(const Fold& fold);
+  // n scores (a multiple of 16, possibly -inf) become weights exp(score - lse), which are added to sums[n].
+  void (*weigh)(float* scores, int n, float lse, float* sums);
   // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
   void (*apply_gains)(const std::byte* const* gains, int tiles, float* x);
 

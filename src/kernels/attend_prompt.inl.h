@@ -33,6 +33,15 @@ static void fold(const Fold& f) {
     fold_row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
 }
 
+static void weigh(float* scores, int n, float lse, float* sums) {
+  const F32 shift = splat(lse);
+  for (int i = 0; i < n; i += 16) {
+    const F32 weight = exp(load(scores + i) - shift);
+    store(scores + i, weight);
+    store(sums + i, load(sums + i) + weight);
+  }
+}
+
 static void apply_gains(const std::byte* const* gains, int tiles, float* x) {
   for (int t = 0; t < tiles; ++t, x += kTileRows)
     store(x, load(x) * load_f16(reinterpret_cast<const std::uint16_t*>(gains[t])));
@@ -185,6 +194,7 @@ const AttendKernels kAttendKernels = {
     .mix = {mix_floats<RowsF32>, mix_floats<RowsF16>, mix_floats<RowsBF16>, mix_codes<ValuesInt8>,
             mix_codes<ValuesInt4>},
     .fold = fold,
+    .weigh = weigh,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
                     unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>},

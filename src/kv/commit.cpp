@@ -10,22 +10,27 @@ namespace lamina {
 
 void KvSequence::commit(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
+  const TokenPolicy* const policy = spec_->tokens.get();
   length_ += accepted;
-  if (accepted < appended)
-    for (Slot& slot : slots_) slot.drop_from(*pool_, length_);
+  each_slot([&](Slot& slot) {
+    slot.apply_staged(accepted);
+    if (accepted < appended) slot.drop_from(*pool_, length_);
+  });
   if (phase != Phase::kDecode) prompt_length_ = length_;
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
   Step step{.phase = phase,
             .length = length_,
             .prompt_length = prompt_length_,
             .slot = 0,
-            .slots = static_cast<int>(slots_.size())};
-  for (Slot& slot : slots_) {
-    if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);  // the next query does not see them
-    if (lossy) {
-      const bool evicted = spec_->tokens && evict(slot, *spec_->tokens, step);
+            .slots = static_cast<int>(parts_.size())};
+  for (Parts& parts : parts_) {
+    for (Slot& slot : parts.slots)  // the next query does not see them
+      if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
+    const bool evicted = lossy && policy && evict(parts, step);
+    for (Slot& slot : parts.slots) {
+      if (!lossy) continue;
       slot.merge(*pool_, phase);
-      if (evicted) slot.pin(*pool_, spec_->tokens->pinned_rows());
+      if (evicted) slot.pin(*pool_, policy->pinned_rows());
       slot.encode(*pool_);
     }
     ++step.slot;
@@ -34,18 +39,35 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
 }
 
 // Whether rows went.
-bool KvSequence::evict(Slot& slot, const TokenPolicy& policy, const Step& step) {
-  const std::vector<Pos> pos = slot.positions();
-  const std::vector<HeadRows> heads(static_cast<std::size_t>(shape_.kv_heads), HeadRows{.pos = pos});
-  const Keep keep = policy.select(step, heads);
-  assert(std::is_sorted(keep.begin(), keep.end()));
-  if (keep.size() == pos.size()) return false;
-  evicted_ = true;
-  std::vector<Pos> kept;
-  kept.reserve(keep.size());
-  for (const std::uint32_t row : keep) kept.push_back(pos[row]);
-  slot.keep(*pool_, kept);
-  return true;
+bool KvSequence::evict(Parts& parts, const Step& step) {
+  const TokenPolicy& policy = *spec_->tokens;
+  const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
+  std::vector<Slot::Listed> lists;
+  std::vector<HeadRows> sets;
+  for (const Slot& slot : parts.slots) lists.push_back(slot.list());
+  for (std::size_t i = 0; i < lists.size(); ++i)
+    sets.push_back({.pos = lists[i].pos,
+                    .mass = lists[i].mass,
+                    .readers = readers,
+                    .columns = parts.slots[i].mass_columns() / readers});
+  std::vector<Keep> keep(sets.size());
+  policy.select(step, sets, keep);
+  bool evicted = false;
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    assert(std::is_sorted(keep[i].begin(), keep[i].end()));
+    if (keep[i].size() == sets[i].pos.size()) continue;
+    evicted = evicted_ = true;
+    std::vector<Pos> kept;
+    kept.reserve(keep[i].size());
+    for (const std::uint32_t row : keep[i]) kept.push_back(sets[i].pos[row]);
+    parts.slots[i].keep(*pool_, kept);
+  }
+  // what the prompt alone was measured for is forgotten with its end
+  if (step.phase == Phase::kPromptEnd && policy.observes(Phase::kPrompt, step.length).any()) {
+    const int columns = policy.observes(Phase::kDecode, step.length).columns(shape_.query_group);
+    for (Slot& slot : parts.slots) slot.set_mass_columns(readers * slot.heads() * columns);
+  }
+  return evicted;
 }
 
 }  // namespace lamina

@@ -30,8 +30,11 @@ void Slot::merge(BlockPool& pool, Phase phase) {
     next[kind] = fresh_[kind].rows();
     fresh_[kind].grow(pool, pos[kind]);
   }
-  if (!pool.counts_only())
-    for (std::uint32_t row = 0; row < rows; ++row) merge_row(pool, row, kinds[row], next[kinds[row]]++);
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    const std::uint32_t to = next[kinds[row]]++;
+    fresh_[kinds[row]].copy_mass(tail_[0], row, to);
+    if (!pool.counts_only()) merge_row(pool, row, kinds[row], to);
+  }
   for (Run& tail : tail_) tail.drop_front(pool, rows);
 }
 
@@ -86,8 +89,8 @@ void Slot::merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, 
     tail_[0].read(pool, row, kind, 0, lower.data());
     tail_[1].read(pool, row, kind, 0, deeper.data());
     if ((merged & (kind == RowKind::kKey ? kKeysMerged : kValuesMerged)) == 0) {
-      run.write(pool, to, 1, kind, 0, lower.data());
-      run.write(pool, to, 1, kind, 1, deeper.data());
+      run.write(pool, to, 1, kind, 0, lower.data(), width);
+      run.write(pool, to, 1, kind, 1, deeper.data(), width);
       continue;
     }
     const int parts = static_cast<int>(width / part), gains = run.layout().of(kind).gains;
@@ -99,7 +102,7 @@ void Slot::merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, 
       run.write_gain(pool, to, kind, i, gain.lower);
       run.write_gain(pool, to, kind, parts + i, gain.deeper);
     }
-    run.write(pool, to, 1, kind, 0, direction.data());
+    run.write(pool, to, 1, kind, 0, direction.data(), width);
   }
 }
 
@@ -108,7 +111,7 @@ MergeCount Slot::merged() const {
   if (!is_pair()) return count;
   for (const auto* group : {&pinned_, &body_, &fresh_})
     for (unsigned kind = 0; kind < kKinds; ++kind) {
-      const std::size_t rows = (*group)[kind].rows();
+      const std::size_t rows = (*group)[kind].live();
       const std::size_t tensors = std::size_t{merge_->keys} + std::size_t{merge_->values};
       const std::size_t merged = (kind & kKeysMerged ? 1U : 0U) + (kind & kValuesMerged ? 1U : 0U);
       count.merged += rows * merged;

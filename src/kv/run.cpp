@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::uint32_t kPosStep = 256;  // positions grow, and forget rows that left, by this many
 constexpr float kMaxHalf = 65504;
+constexpr std::uint32_t kMostDead = 16;  // one row in so many, or a tile, may be dead
 
 }  // namespace
 
@@ -22,6 +23,7 @@ KvBytes& KvBytes::operator+=(const KvBytes& other) {
   scales += other.scales;
   gains += other.gains;
   positions += other.positions;
+  mass += other.mass;
   slack += other.slack;
   return *this;
 }
@@ -82,13 +84,52 @@ std::byte* Run::gain_at(const BlockMemory& memory, RowKind kind, int gain, std::
 void Run::grow(BlockPool& pool, std::span<const Pos> pos) {
   assert(rows() == 0 || pos.empty() || pos_.back() < pos.front());
   if (pos_.size() + pos.size() > pos_.capacity()) {
-    if (pos_.size() > rows()) pos_.erase(pos_.begin(), pos_.end() - rows());
-    pos_.reserve((pos_.size() + pos.size() + kPosStep - 1) / kPosStep * kPosStep);
+    forget_left();
+    const std::size_t room = (pos_.size() + pos.size() + kPosStep - 1) / kPosStep * kPosStep;
+    pos_.reserve(room);
+    mass_.reserve(room * columns_);
   }
   pos_.insert(pos_.end(), pos.begin(), pos.end());
+  mass_.resize(pos_.size() * columns_);
   const std::uint32_t from = last_;
   last_ += static_cast<std::uint32_t>(pos.size());
+  if (!dead_.empty() && last_ > first_) dead_.resize((last_ - 1) / kTileRows + 1 - first_dead_tile_);
   make_writable(pool, from);
+}
+
+void Run::forget_left() {
+  const auto left = static_cast<std::ptrdiff_t>(pos_.size() - rows());
+  pos_.erase(pos_.begin(), pos_.begin() + left);
+  mass_.erase(mass_.begin(), mass_.begin() + left * static_cast<std::ptrdiff_t>(columns_));
+}
+
+void Run::set_mass_columns(int columns) {
+  const auto now = static_cast<std::size_t>(columns);
+  if (now == columns_) return;
+  forget_left();
+  std::vector<float> mass;
+  mass.reserve(now * pos_.capacity());
+  mass.resize(now * pos_.size());
+  for (std::size_t row = 0; row < pos_.size(); ++row)
+    std::copy_n(mass_.begin() + static_cast<std::ptrdiff_t>(row * columns_), std::min(now, columns_),
+                mass.begin() + static_cast<std::ptrdiff_t>(row * now));
+  mass_ = std::move(mass);
+  columns_ = now;
+}
+
+bool Run::is_dead(std::uint32_t row) const {
+  if (dead_rows_ == 0) return false;
+  const std::uint32_t at = first_ + row;
+  return (dead_[at / kTileRows - first_dead_tile_] >> at % kTileRows & 1U) != 0;
+}
+
+void Run::set_dead(std::uint32_t row, bool dead) {
+  const std::uint32_t at = first_ + row;
+  std::uint16_t& bits = dead_[at / kTileRows - first_dead_tile_];
+  const unsigned bit = 1U << at % kTileRows;
+  bits = static_cast<std::uint16_t>(dead ? bits | bit : bits & ~bit);
+  dead_rows_ += dead ? 1 : -1U;
+  if (dead_rows_ == 0) dead_ = std::vector<std::uint16_t>();
 }
 
 void Run::make_writable(BlockPool& pool, std::uint32_t row) {
@@ -126,27 +167,47 @@ void Run::free_unused(BlockPool& pool) {
   if (rows() == 0) {
     first_ = last_ = 0;
     pos_ = std::vector<Pos>();  // = {} would keep the memory
+    mass_ = std::vector<float>();
   }
 }
 
 void Run::drop_front(BlockPool& pool, std::uint32_t n) {
   if (n == 0) return;
   assert(n <= rows());
+  for (std::uint32_t row = 0; row < n && dead_rows_ > 0; ++row)
+    if (is_dead(row)) set_dead(row, false);
   first_ += n;
   if (pos_.size() - rows() >= 2 * kPosStep) {
-    pos_.erase(pos_.begin(), pos_.end() - rows());
+    forget_left();
+    const std::size_t room = (pos_.size() + kPosStep - 1) / kPosStep * kPosStep;
     pos_.shrink_to_fit();
-    pos_.reserve((pos_.size() + kPosStep - 1) / kPosStep * kPosStep);
+    pos_.reserve(room);
+    mass_.shrink_to_fit();
+    mass_.reserve(room * columns_);
   }
   free_unused(pool);
+  drop_dead_ends(pool);
 }
 
 void Run::drop_back(BlockPool& pool, std::uint32_t n) {
   if (n == 0) return;
   assert(n <= rows());
+  for (std::uint32_t row = rows() - n; row < rows() && dead_rows_ > 0; ++row)
+    if (is_dead(row)) set_dead(row, false);
   last_ -= n;
   pos_.resize(pos_.size() - n);
+  mass_.resize(pos_.size() * columns_);
   free_unused(pool);
+  drop_dead_ends(pool);
+}
+
+void Run::drop_dead_ends(BlockPool& pool) {
+  if (dead_rows_ == 0) return;
+  std::uint32_t front = 0, back = 0;
+  while (is_dead(front)) ++front;
+  while (is_dead(rows() - 1 - back)) ++back;
+  drop_back(pool, back);
+  drop_front(pool, front);
 }
 
 void Run::share(BlockPool& pool) const {
@@ -155,28 +216,53 @@ void Run::share(BlockPool& pool) const {
 }
 
 void Run::keep(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
-  const std::uint32_t count = static_cast<std::uint32_t>(rows_kept.size());
-  if (count == rows()) return;
+  const auto count = static_cast<std::uint32_t>(rows_kept.size());
+  if (count == live()) return;
   if (count == 0 || rows_kept.front() == rows() - count) return drop_front(pool, rows() - count);
-  // Rows move towards the front in ascending order, so no row is overwritten before it has moved.
-  const std::uint32_t unmoved = static_cast<std::uint32_t>(
-      std::mismatch(rows_kept.begin(), rows_kept.end(), rows_kept.begin(),
-                    [&, i = 0U](std::uint32_t row, std::uint32_t) mutable { return row == i++; })
-          .first -
-      rows_kept.begin());
+  if (rows() - count > std::max<std::uint32_t>(kTileRows, rows() / kMostDead)) return close_ranks(pool, rows_kept);
+  if (dead_.empty()) {
+    first_dead_tile_ = first_ / kTileRows;
+    dead_.resize((last_ - 1) / kTileRows + 1 - first_dead_tile_);
+  }
+  auto next = rows_kept.begin();
+  for (std::uint32_t row = 0; row < rows(); ++row)
+    if (next != rows_kept.end() && *next == row)
+      ++next;
+    else if (!is_dead(row))
+      set_dead(row, true);
+  drop_dead_ends(pool);
+}
+
+void Run::compact(BlockPool& pool) {
+  if (dead_rows_ == 0) return;
+  std::vector<std::uint32_t> living;
+  for (std::uint32_t row = 0; row < rows(); ++row)
+    if (!is_dead(row)) living.push_back(row);
+  close_ranks(pool, living);
+}
+
+// Rows move towards the front in ascending order, so no row is overwritten before it has moved.
+void Run::close_ranks(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
+  const auto count = static_cast<std::uint32_t>(rows_kept.size());
+  dead_ = std::vector<std::uint16_t>();
+  dead_rows_ = 0;
+  std::uint32_t unmoved = 0;
+  while (unmoved < count && rows_kept[unmoved] == unmoved) ++unmoved;
   make_writable(pool, first_ + unmoved);
   Pos* const pos = pos_.data() + (pos_.size() - rows());
+  const std::span<float> masses = mass();
   for (std::uint32_t i = unmoved; i < count; ++i) {
     pos[i] = pos[rows_kept[i]];
+    std::copy_n(&masses[rows_kept[i] * columns_], columns_, &masses[i * columns_]);
     if (!pool.counts_only()) move_row(pool.memory(), *this, first_ + rows_kept[i], first_ + i);
   }
   drop_back(pool, rows() - count);
 }
 
-void Run::write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x) {
+void Run::write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x,
+                std::size_t stride) {
   if (pool.counts_only()) return;
-  const auto dim = static_cast<std::size_t>(head_dim_), stride = static_cast<std::size_t>(heads_) * dim;
-  for (int head = 0; head < heads_; ++head, x += dim)
+  for (int head = 0; head < heads_; ++head, x += head_dim_)
     write_rows(row_planes(pool.memory(), kind, copy, head), first_ + row, x, stride, static_cast<int>(n));
 }
 
@@ -194,10 +280,24 @@ void Run::read(const BlockPool& pool, std::uint32_t row, RowKind kind, int copy,
 void Run::append_from(BlockPool& pool, const Run& from, std::uint32_t n) {
   assert(layout_.k.copies == from.layout_.k.copies && layout_.v.copies == from.layout_.v.copies);
   assert(layout_.k.gains == from.layout_.k.gains && layout_.v.gains == from.layout_.v.gains);
-  const std::uint32_t row = last_;
-  grow(pool, from.positions().first(n));
-  if (pool.counts_only()) return;
-  for (std::uint32_t i = 0; i < n; ++i) move_row(pool.memory(), from, from.first_ + i, row + i);
+  assert(columns_ == from.columns_);
+  std::vector<std::uint32_t> moved;
+  std::vector<Pos> pos;
+  for (std::uint32_t row = 0; row < n; ++row) {
+    if (from.is_dead(row)) continue;
+    moved.push_back(row);
+    pos.push_back(from.positions()[row]);
+  }
+  const std::uint32_t old_rows = rows();
+  grow(pool, pos);
+  for (std::uint32_t i = 0; i < moved.size(); ++i) {
+    copy_mass(from, moved[i], old_rows + i);
+    if (!pool.counts_only()) move_row(pool.memory(), from, from.first_ + moved[i], first_ + old_rows + i);
+  }
+}
+
+void Run::copy_mass(const Run& from, std::uint32_t from_row, std::uint32_t row) {
+  if (columns_ > 0) std::copy_n(&from.mass()[from_row * columns_], columns_, &mass()[row * columns_]);
 }
 
 void Run::move_row(const BlockMemory& memory, const Run& from, std::uint32_t from_row, std::uint32_t row) {
@@ -238,22 +338,25 @@ Segment Run::segment(int head, int view, Pos shift) const {
           .first = first_,
           .last = last_,
           .pos = positions().data(),
-          .shift = shift};
+          .shift = shift,
+          .dead = dead_rows_ > 0 ? &dead_[first_ / kTileRows - first_dead_tile_] : nullptr};
 }
 
 KvBytes Run::bytes(const BlockPool& pool) const {
   KvBytes bytes;
   for (const TensorLayout& tensor : {layout_.k, layout_.v}) {
-    const std::size_t codes = std::size_t{rows()} * static_cast<std::size_t>(heads_ * tensor.copies);
+    const std::size_t codes = std::size_t{live()} * static_cast<std::size_t>(heads_ * tensor.copies);
     bytes.rows += codes * static_cast<std::size_t>(head_dim_) * static_cast<std::size_t>(bits(tensor.format)) / 8;
     if (has_scales(tensor.format))
       bytes.scales += codes * static_cast<std::size_t>(scale_groups(head_dim_)) * sizeof(std::uint16_t);
-    bytes.gains += std::size_t{rows()} * static_cast<std::size_t>(tensor.gains) * sizeof(std::uint16_t);
+    bytes.gains += std::size_t{live()} * static_cast<std::size_t>(tensor.gains) * sizeof(std::uint16_t);
   }
-  bytes.positions = rows() * sizeof(Pos);
+  bytes.positions = live() * sizeof(Pos);
+  bytes.mass = live() * columns_ * sizeof(float);
   std::size_t blocks = 0;
   for (const PlaneBlocks& plane : planes_) blocks += plane.blocks.size();
-  const std::size_t held = blocks * pool.memory().block_bytes + pos_.capacity() * sizeof(Pos);
+  const std::size_t held = blocks * pool.memory().block_bytes + pos_.capacity() * sizeof(Pos) +
+                           mass_.capacity() * sizeof(float) + dead_.capacity() * sizeof(std::uint16_t);
   bytes.slack = held - bytes.total();
   return bytes;
 }

@@ -40,8 +40,12 @@ struct Segment {
   std::uint32_t first = 0, last = 0;
   const Pos* pos = nullptr;  // [last - first], strictly ascending: position of row first + i
   Pos shift = 0;             // the query sees this run `shift` positions closer (StreamingLLM's re-numbering)
+  // [tile - first / 16] or null: rows that nobody sees any more, a bit each, the lowest for row 0 of the tile.
+  const std::uint16_t* dead = nullptr;
 
   std::uint32_t rows() const { return last - first; }
+  std::uint32_t first_tile() const { return first / kTileRows; }
+  std::uint32_t tiles() const { return first == last ? 0 : (last - 1) / kTileRows + 1 - first_tile(); }
 };
 
 }  // namespace lamina

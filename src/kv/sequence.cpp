@@ -18,10 +18,23 @@ Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
     : spec_(std::move(spec)), shape_(shape), pool_(&pool) {
   const SlotFormats formats{.raw_k = raw_format(spec_->k), .raw_v = raw_format(spec_->v), .k = spec_->k, .v = spec_->v};
-  for (int i = 0; i < spec_->layers.slots(); ++i) {
+  const LayerMap& layers = spec_->layers;
+  for (int i = 0; i < layers.slots(); ++i) {
     const SlotId slot{i};
-    const MiniCache* merge = spec_->layers.views(slot) > 1 ? &spec_->minicache : nullptr;
-    slots_.emplace_back(shape, pool.memory().block_bytes, formats, spec_->layers.window(slot), merge);
+    const MiniCache* merge = layers.views(slot) > 1 ? &spec_->minicache : nullptr;
+    const bool by_head = spec_->tokens && spec_->tokens->by_head() && merge == nullptr;
+    KvShape part = shape;
+    if (by_head) part.kv_heads = 1;
+    Parts parts{.slots = {}, .readers = {}};
+    for (int head = 0; head < shape.kv_heads; head += part.kv_heads)
+      parts.slots.emplace_back(part, pool.memory().block_bytes, formats, layers.window(slot), merge);
+    for (int layer = 0; spec_->tokens && layer < shape.layers; ++layer) {
+      const Route& route = layers[LayerId{layer}];
+      const bool owner = route.writes == slot;
+      if (route.reads == slot && (owner || spec_->tokens->readers() != Readers::kOwner))
+        parts.readers.push_back(LayerId{layer});
+    }
+    parts_.push_back(std::move(parts));
   }
 }
 
@@ -33,38 +46,70 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(spec_, other.spec_);
   std::swap(shape_, other.shape_);
   std::swap(pool_, other.pool_);
-  std::swap(slots_, other.slots_);
+  std::swap(parts_, other.parts_);
   std::swap(length_, other.length_);
   std::swap(prompt_length_, other.prompt_length_);
+  std::swap(prompt_end_, other.prompt_end_);
   std::swap(evicted_, other.evicted_);
   return *this;
 }
 
 KvSequence::~KvSequence() {
-  for (Slot& slot : slots_) slot.clear(*pool_);
-  if (!slots_.empty()) pool_->trim();
+  each_slot([&](Slot& slot) { slot.clear(*pool_); });
+  if (!parts_.empty()) pool_->trim();
 }
 
 KvSequence KvSequence::fork() const {
   KvSequence copy(*this);
-  for (const Slot& slot : slots_) slot.share(*pool_);
+  each_slot([&](const Slot& slot) { slot.share(*pool_); });
   return copy;
 }
 
 void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, const float* v) {
   const Route& route = spec_->layers[layer];
   assert(route.writes.has_value() && first >= length_);
-  slots_[static_cast<std::size_t>(index(*route.writes))].append(*pool_, route.view, first, tokens, k, v);
+  std::vector<Slot>& slots = parts_[static_cast<std::size_t>(index(*route.writes))].slots;
+  const auto width = static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
+  std::size_t column = 0;
+  for (Slot& slot : slots) {
+    slot.append(*pool_, route.view, first, tokens, k ? k + column : nullptr, v ? v + column : nullptr, width);
+    column += static_cast<std::size_t>(slot.heads()) * static_cast<std::size_t>(shape_.head_dim);
+  }
 }
 
 std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   const Route& route = spec_->layers[layer];
   const bool renumbers = spec_->tokens && spec_->tokens->renumbers();
-  return slots_[static_cast<std::size_t>(index(route.reads))].segments(route.view, renumbers);
+  Parts& parts = parts_[static_cast<std::size_t>(index(route.reads))];
+  if (parts.slots.size() == 1) return parts.slots.front().segments(route.view, renumbers);
+  parts.heads.clear();
+  for (Slot& slot : parts.slots) parts.heads.push_back(slot.segments(route.view, renumbers).front());
+  return parts.heads;
+}
+
+Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
+  if (!spec_->tokens) return {};
+  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
+  const Observe what = spec_->tokens->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
+  Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
+  const auto reader = std::ranges::find(parts.readers, layer);
+  if (!what.any() || reader == parts.readers.end()) return {};
+  const bool apart_readers = spec_->tokens->readers() == Readers::kMax;
+  const int readers = apart_readers ? static_cast<int>(parts.readers.size()) : 1;
+  parts.mass.clear();
+  for (Slot& slot : parts.slots) {
+    const auto mass = slot.stage(apart_readers ? static_cast<int>(reader - parts.readers.begin()) : 0, readers,
+                                 what.columns(shape_.query_group), tokens, !prompt);
+    parts.mass.insert(parts.mass.end(), mass.begin(), mass.end());
+  }
+  return {.what = what, .mass = parts.mass, .apart = !prompt};
 }
 
 void KvSequence::discard() {
-  for (Slot& slot : slots_) slot.drop_from(*pool_, length_);
+  each_slot([&](Slot& slot) {
+    slot.unstage();
+    slot.drop_from(*pool_, length_);
+  });
 }
 
 int KvSequence::step_limit() const {
@@ -74,7 +119,7 @@ int KvSequence::step_limit() const {
 void KvSequence::truncate(Pos length) {
   const std::string reason = why_not_truncate(length);
   require(reason.empty(), "kv cache: cannot go back from {} to {} tokens: {}", length_, length, reason);
-  for (Slot& slot : slots_) slot.drop_from(*pool_, length);
+  each_slot([&](Slot& slot) { slot.drop_from(*pool_, length); });
   length_ = length;
   prompt_length_ = std::min(prompt_length_, length);
   pool_->trim();
@@ -83,33 +128,37 @@ void KvSequence::truncate(Pos length) {
 std::string KvSequence::why_not_truncate(Pos length) const {
   if (length < 0 || length > length_) return "there are no such tokens";
   if (length == length_) return {};
+  if (spec_->tokens && spec_->tokens->observes(Phase::kPrompt, length_).any())
+    return fmt::format("under \"{}\" the attention of the longer text has been counted", spec_->text());
   if (evicted_) return fmt::format("\"{}\" has dropped rows that the shorter text still had", spec_->text());
-  for (const Slot& slot : slots_) {
-    const std::string reason = slot.why_not_truncate(length);
-    if (!reason.empty()) return fmt::format("under \"{}\" {}", spec_->text(), reason);
-  }
-  return {};
+  std::string reason;
+  each_slot([&](const Slot& slot) {
+    if (reason.empty()) reason = slot.why_not_truncate(length);
+  });
+  return reason.empty() ? reason : fmt::format("under \"{}\" {}", spec_->text(), reason);
 }
 
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
-  for (const Slot& slot : slots_) bytes += slot.bytes(*pool_);
+  each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });
   return bytes;
 }
 
 double KvSequence::kept_fraction() const {
-  if (length_ == 0 || slots_.empty()) return 1;
+  if (length_ == 0) return 1;
   double sum = 0;
-  for (const Slot& slot : slots_) {
+  int heads = 0;
+  each_slot([&](const Slot& slot) {
     const Pos full = slot.window() > 0 ? std::min(length_, slot.window() - 1) : length_;
-    sum += full > 0 ? static_cast<double>(slot.rows()) / full : 1;
-  }
-  return sum / static_cast<double>(slots_.size());
+    sum += slot.heads() * (full > 0 ? static_cast<double>(slot.rows()) / full : 1);
+    heads += slot.heads();
+  });
+  return sum / heads;
 }
 
 MergeCount KvSequence::merged() const {
   MergeCount count;
-  for (const Slot& slot : slots_) count += slot.merged();
+  each_slot([&](const Slot& slot) { count += slot.merged(); });
   return count;
 }
 
@@ -126,10 +175,13 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
   const auto step = [&](Phase phase, int tokens) {
     for (const auto& writers : spec->layers.writers)
       for (const LayerId writer : writers) sequence.append(writer, sequence.length(), tokens, nullptr, nullptr);
+    for (int layer = 0; layer < shape.layers; ++layer)
+      sequence.observe(LayerId{layer}, tokens, phase != Phase::kDecode);
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
     sequence.commit(phase, tokens);
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
   };
+  sequence.expect_prompt(prompt);
   while (sequence.length() < prompt) {
     const int tokens = std::min({batch, sequence.step_limit(), prompt - sequence.length()});
     step(sequence.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);

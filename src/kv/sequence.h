@@ -32,6 +32,12 @@ class KvSequence {
   // its slot asks.
   std::span<const std::span<const Segment>> segments(LayerId layer);
 
+  // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
+  void expect_prompt(Pos tokens) { prompt_end_ = length_ + tokens; }
+  // Where attention adds up what the spec's token policy wants to know of the queries of `layer` in this step, after
+  // its rows were appended; nothing to observe is an empty one. Valid as segments() is.
+  Observation observe(LayerId layer, int tokens, bool prompt);
+
   // Ends a step in which `appended` tokens were appended and the first `accepted` of them are to stay: drops the
   // others' rows, then evict -> merge -> encode, unless the step is inside a prompt and not at a grid boundary.
   void commit(Phase phase, int appended, int accepted);
@@ -58,15 +64,33 @@ class KvSequence {
   MergeCount merged() const;  // of all pairs of layers
 
  private:
+  // The rows of one slot: a part for all KV heads, or, where the token policy keeps other rows in each, one for each.
+  struct Parts {
+    std::vector<Slot> slots;
+    std::vector<LayerId> readers;                   // the layers that the policy observes
+    std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
+    std::vector<float*> mass{};                     // and observe()
+  };
+
   KvSequence(const KvSequence& other);
   std::string why_not_truncate(Pos length) const;
-  bool evict(Slot& slot, const TokenPolicy& policy, const Step& step);
+  bool evict(Parts& parts, const Step& step);
+  template <class Fn>
+  void each_slot(Fn fn) {
+    for (Parts& parts : parts_)
+      for (Slot& slot : parts.slots) fn(slot);
+  }
+  template <class Fn>
+  void each_slot(Fn fn) const {
+    for (const Parts& parts : parts_)
+      for (const Slot& slot : parts.slots) fn(slot);
+  }
 
   std::shared_ptr<const KvSpec> spec_;
   KvShape shape_;
   BlockPool* pool_;
-  std::vector<Slot> slots_;
-  Pos length_ = 0, prompt_length_ = 0;
+  std::vector<Parts> parts_;  // [slot]
+  Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
   bool evicted_ = false;  // the policy has dropped rows
 };
 

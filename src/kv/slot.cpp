@@ -62,15 +62,16 @@ std::vector<Run*> Slot::runs() {
   return all;
 }
 
-void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v) {
+void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v,
+                  std::size_t stride) {
   Run& tail = tail_.at(static_cast<std::size_t>(view));
   const std::uint32_t row = rows_before(tail, first), n = static_cast<std::uint32_t>(tokens);
   tail.drop_back(pool, tail.rows() - row);
   std::vector<Pos> pos(n);
   std::iota(pos.begin(), pos.end(), first);
   tail.grow(pool, pos);
-  tail.write(pool, row, n, RowKind::kKey, 0, k);
-  tail.write(pool, row, n, RowKind::kValue, 0, v);
+  tail.write(pool, row, n, RowKind::kKey, 0, k, stride);
+  tail.write(pool, row, n, RowKind::kValue, 0, v, stride);
 }
 
 std::span<const std::span<const Segment>> Slot::segments(int view, bool renumbers) {
@@ -98,19 +99,34 @@ std::span<const std::span<const Segment>> Slot::segments(int view, bool renumber
   return heads_;
 }
 
-std::vector<Pos> Slot::positions() const {
-  std::vector<Pos> pos;
-  for (const auto* group : {&pinned_, &body_, &fresh_})
-    for (const Run& run : *group) pos.insert(pos.end(), run.positions().begin(), run.positions().end());
-  pos.insert(pos.end(), tail_[0].positions().begin(), tail_[0].positions().end());
-  if (is_pair()) std::sort(pos.begin(), pos.end());
-  return pos;
+Slot::Listed Slot::list() const {
+  Listed all;
+  const auto columns = static_cast<std::size_t>(mass_columns());
+  std::vector<const Run*> listed = runs();
+  listed.resize(listed.size() - (tail_.size() - 1));  // the views' tails hold the same tokens
+  for (const Run* run : listed)
+    for (std::uint32_t row = 0; row < run->rows(); ++row) {
+      if (run->is_dead(row)) continue;
+      all.pos.push_back(run->positions()[row]);
+      const auto mass = run->mass().subspan(row * columns, columns);
+      all.mass.insert(all.mass.end(), mass.begin(), mass.end());
+    }
+  if (std::is_sorted(all.pos.begin(), all.pos.end())) return all;
+  std::vector<std::size_t> order(all.pos.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return all.pos[a] < all.pos[b]; });
+  Listed sorted;
+  for (const std::size_t row : order) {
+    sorted.pos.push_back(all.pos[row]);
+    for (std::size_t c = 0; c < columns; ++c) sorted.mass.push_back(all.mass[row * columns + c]);
+  }
+  return sorted;
 }
 
 std::size_t Slot::rows() const {
-  std::size_t rows = tail_[0].rows();
+  std::size_t rows = tail_[0].live();
   for (const auto* group : {&pinned_, &body_, &fresh_})
-    for (const Run& run : *group) rows += run.rows();
+    for (const Run& run : *group) rows += run.live();
   return rows;
 }
 
@@ -135,6 +151,8 @@ void Slot::keep(BlockPool& pool, std::span<const Pos> kept) {
     }
     run->keep(pool, rows);
   }
+  if (is_pair())
+    for (Run& tail : tail_) tail.compact(pool);  // merging goes row by row
 }
 
 // Once rows between the sinks and the rest go, the sinks become runs of their own: then the rest only ever loses rows
@@ -170,6 +188,7 @@ void Slot::share(BlockPool& pool) const {
 KvBytes Slot::bytes(const BlockPool& pool) const {
   KvBytes bytes;
   for (const Run* run : runs()) bytes += run->bytes(pool);
+  for (const std::vector<float>& sums : staged_.sums) bytes.mass += sums.capacity() * sizeof(float);
   return bytes;
 }
 

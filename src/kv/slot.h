@@ -46,15 +46,32 @@ class Slot {
   // merge: null unless two layers write the slot; outlives it.
   Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& formats, Pos window, const MiniCache* merge);
 
-  // Rows of positions from `first` on; what the view has there is replaced. k, v: [tokens][kv_heads][head_dim].
-  void append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v);
+  // Rows of positions from `first` on; what the view has there is replaced. k, v: [tokens][kv_heads][head_dim],
+  // `stride` floats from token to token.
+  void append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v, std::size_t stride);
   // What a layer reads: [kv_head] lists of segments, valid until the slot changes or is asked again. `renumbers`: the
   // pinned rows are seen as if they stood directly before the others.
   std::span<const std::span<const Segment>> segments(int view, bool renumbers);
 
   Pos window() const { return window_; }
-  std::vector<Pos> positions() const;  // of all rows, ascending
+  int heads() const { return shape_.kv_heads; }
   std::size_t rows() const;
+
+  // All rows, ascending by position, with what a token policy has measured of them.
+  struct Listed {
+    std::vector<Pos> pos;
+    std::vector<float> mass;  // [row][column]
+  };
+  Listed list() const;
+
+  // Room for what attention measures in this step, as `readers` times `columns` sums of each head: see Observation. In
+  // a prompt it starts from the sums so far, so that chunks add up in one order; of decoded tokens it starts from
+  // zeros. Returns reader's [kv_heads].
+  std::span<float* const> stage(int reader, int readers, int columns, int tokens, bool apart);
+  void apply_staged(int accepted);  // the sums of the step's first tokens become the rows'
+  void unstage();
+  void set_mass_columns(int columns);  // of all heads and readers
+  int mass_columns() const { return tail_[0].mass_columns(); }
 
   void drop_before(BlockPool& pool, Pos pos);
   void drop_from(BlockPool& pool, Pos pos);
@@ -77,8 +94,12 @@ class Slot {
   RunLayout layout(unsigned merged, bool last) const;
   std::vector<const Run*> runs() const;
   std::vector<Run*> runs();
+  std::vector<Run*>
+  measured_runs();  // in the order of segments(): of the tails the first view's, which stands for both
   Run& fresh(std::size_t kind) { return is_pair() ? fresh_[kind] : tail_[0]; }
 
+  template <class Fn>
+  void each_staged(Fn fn);
   std::vector<double> distances(const BlockPool& pool, RowKind kind) const;
   std::vector<unsigned> decide(const BlockPool& pool, Phase phase);
   void merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, std::uint32_t to);
@@ -91,6 +112,14 @@ class Slot {
   std::vector<Run> fresh_;          // the same of a pair, else none
   std::vector<Run> tail_;           // [view]
   Retention apart_keys_, apart_values_;
+  struct Staged {
+    int columns = 0, tokens = 0;  // of a head; tokens: as stage()'s if `apart`, else 1
+    bool apart = false;
+    std::size_t rows = 0;                  // padded
+    std::vector<std::vector<float>> sums;  // [reader][head] of [tokens][columns][rows]
+    std::vector<float*> heads;             // the same
+  };
+  Staged staged_;
   std::vector<Segment> segments_;                // [kv_head][run]
   std::vector<std::span<const Segment>> heads_;  // [kv_head]
 };

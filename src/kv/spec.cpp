@@ -28,7 +28,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "adakv", "fastgen", "h2o", "k2v2", "kivi", "kivi2", "kivi4", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
+    "adakv", "fastgen", "k2v2", "kivi", "kivi2", "kivi4", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -157,12 +157,18 @@ KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upw
     spec.v = parts.bits->v;
   }
   spec.grid = parts.grid;
+  if (spec.tokens != nullptr && spec.tokens->observes(Phase::kPrompt, 1).any())
+    require(!spec.layers.cyclic(),
+            "kv spec \"{}\": {} measures attention, but layers that read higher ones run over a prompt several times",
+            excerpt(text), spec.tokens->text());
   spec.text_ = print(parts.layers.text, parts);
   spec.key_ = print(parts.layers.key, parts);
   return spec;
 }
 
 std::string KvSpec::why_no_prefix_reuse() const {
+  if (tokens != nullptr && tokens->request_bound())
+    return fmt::format("the rows that {} keeps depend on the request's own queries", tokens->text());
   if (!layers.cyclic()) return {};
   return "the rows of a prompt depend on where its steps were cut, because layers read rows from above in passes";
 }

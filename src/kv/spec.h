@@ -8,7 +8,7 @@
 //   kvsharer(map=strategy.json) + streaming(window=1020) + k8v4 + grid(512)
 //
 //   layers  map(0_0_2_2) kvsharer(map=FILE) lckv(w=2) …, see kv/layers/registry.h
-//   tokens  streaming(…) window(…), see kv/tokens/streaming.h
+//   tokens  streaming(…) window(…) h2o(…), see the files of kv/tokens/
 //   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
 //

@@ -152,6 +152,25 @@ void Term::expect_keys(std::initializer_list<std::string_view> keys) const {
   }
 }
 
+void Term::expect_keys_and_flags(std::initializer_list<std::string_view> keys,
+                                 std::initializer_list<std::string_view> flags) const {
+  Term named = *this;
+  std::erase_if(named.arguments, [](const Argument& argument) { return argument.key.empty(); });
+  if (!named.arguments.empty()) named.expect_keys(keys);
+  for (const Argument& argument : arguments) {
+    if (!argument.key.empty()) continue;
+    require(std::ranges::find(flags, std::string_view(argument.value)) != flags.end(),
+            "{} has the unknown argument \"{}\", expected one of {}=, or {}", name, argument.value,
+            fmt::join(keys, "=, "), fmt::join(flags, ", "));
+    const auto same = [&](const Argument& a) { return a.key.empty() && a.value == argument.value; };
+    require(std::ranges::count_if(arguments, same) == 1, "{} has the argument {} twice", name, argument.value);
+  }
+}
+
+bool Term::flag(std::string_view word) const {
+  return std::ranges::any_of(arguments, [&](const Argument& a) { return a.key.empty() && a.value == word; });
+}
+
 const std::string& Term::only_value(std::string_view what) const {
   require(arguments.size() == 1 && arguments.front().key.empty(), "{} has {}, expected {}({})", name,
           arguments.empty()       ? "no argument"

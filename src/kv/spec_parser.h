@@ -25,6 +25,10 @@ struct Term {
 
   // Refuses bare values and every key that is not listed or comes twice. No keys: the term takes no arguments.
   void expect_keys(std::initializer_list<std::string_view> keys) const;
+  // The same with bare words beside the keys, each at most once.
+  void expect_keys_and_flags(std::initializer_list<std::string_view> keys,
+                             std::initializer_list<std::string_view> flags) const;
+  bool flag(std::string_view word) const;
   // The only argument, a bare value; `what` says what it is ("a number of tokens").
   const std::string& only_value(std::string_view what) const;
   // One bare value, and keys of these.

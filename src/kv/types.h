@@ -22,6 +22,7 @@ struct KvShape {
   int layers = 0;
   int kv_heads = 0;
   int head_dim = 0;            // of K and of V
+  int query_group = 1;         // query heads that read one KV head
   std::vector<Pos> windows{};  // [layer] sliding window in tokens, the query's own included; 0 = none; may be empty
   std::string fingerprint{};   // of the model, for files made for one model only; empty: unknown, nothing is checked
   // Of a model that was trained to share rows between layers (LCKV, CLA, YOCO): what `full` means for it.

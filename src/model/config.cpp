@@ -54,6 +54,7 @@ KvShape kv_shape(const ModelConfig& config) {
   shape.layers = config.layers;
   shape.kv_heads = config.kv_heads;
   shape.head_dim = config.head_dim;
+  shape.query_group = config.heads / config.kv_heads;
   shape.windows = config.windows;
   shape.fingerprint = config.fingerprint;
   shape.targets = config.targets;

@@ -266,12 +266,15 @@ void Model::attend_rows(Step& step, int layer) {
   std::size_t row = 0;
   for (const Chunk& chunk : step.chunks) {
     const Route& route = chunk.kv->spec().layers[LayerId{layer}];
-    work.queries.push_back({.q = &work.q[row * width],
-                            .pos = std::span(work.positions).subspan(row, chunk.tokens.size()),
-                            .segments = chunk.kv->segments(LayerId{layer}),
-                            .out = &work.attended[row * width],
-                            .sees = {.window = route.window, .lagged = route.lagged},
-                            .prompt = chunk.prompt});
+    work.queries.push_back(
+        {.q = &work.q[row * width],
+         .pos = std::span(work.positions).subspan(row, chunk.tokens.size()),
+         .segments = chunk.kv->segments(LayerId{layer}),
+         .out = &work.attended[row * width],
+         .sees = {.window = route.window, .lagged = route.lagged},
+         .lse = &work.lse[row * static_cast<std::size_t>(config_.heads)],
+         .prompt = chunk.prompt,
+         .observation = chunk.kv->observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
     row += chunk.tokens.size();
   }
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
@@ -298,6 +301,7 @@ void Model::begin(Step& step) {
   for (auto* buffer : {&work.x, &work.h}) grow(*buffer, config_.hidden);
   for (auto* buffer : {&work.q, &work.attended}) grow(*buffer, config_.heads * config_.head_dim);
   for (auto* buffer : {&work.k, &work.v}) grow(*buffer, config_.kv_heads * config_.head_dim);
+  grow(work.lse, config_.heads);
   for (auto* buffer : {&work.gate, &work.up}) grow(*buffer, config_.ffn);
 }
 

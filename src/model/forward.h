@@ -45,6 +45,7 @@ struct Workspace {
   std::vector<float> pass_x;    // [tokens][hidden] what every run of an iterated pass starts from
   std::vector<float> q, k, v;   // [tokens][heads or kv_heads][head_dim]
   std::vector<float> attended;  // [tokens][heads][head_dim]
+  std::vector<float> lse;       // [tokens][heads] log-sum-exp of the attention scores
   std::vector<float> gate, up;  // [tokens][ffn]
   std::vector<float> logits;    // [wanted rows][vocab]
   Activations input;            // what a matrix product reads

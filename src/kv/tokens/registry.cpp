@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/registry.h"
 
+#include "kv/tokens/h2o.h"
 #include "kv/tokens/streaming.h"
 
 namespace lamina {
@@ -19,6 +20,7 @@ Policy make(const Term& term) {
 }
 
 constexpr Method kMethods[] = {
+    {"h2o", make<H2oPolicy>},
     {"streaming", make<StreamingPolicy>},
     {"window", make<StreamingPolicy>},
 };

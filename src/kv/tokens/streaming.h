@@ -8,6 +8,7 @@
 //   keep=512      rows held after a commit, sinks included
 //   keep=0.25     the same as a fraction of the prompt, rounded down (also 25%); never below sinks + 1
 #pragma once
+#include "kv/tokens/budget.h"
 #include "kv/tokens/token_policy.h"
 
 namespace lamina {
@@ -22,7 +23,7 @@ class StreamingPolicy final : public TokenPolicy {
   std::string text() const override { return text_; }
   int pinned_rows() const override { return sinks_; }
   bool renumbers() const override { return renumbers_; }
-  Keep select(const Step& step, std::span<const HeadRows> heads) const override;
+  void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 
  private:
@@ -30,9 +31,9 @@ class StreamingPolicy final : public TokenPolicy {
 
   std::string text_;
   int sinks_ = 0;
-  Pos newest_ = 0;                    // for window=N and keep=rows
-  std::int64_t keep_millionths_ = 0;  // for keep=fraction, else 0
-  bool renumbers_ = false;
+  Pos newest_ = 0;  // for window=N
+  Budget keep_;     // for keep=, sinks included
+  bool has_window_ = false, renumbers_ = false;
 };
 
 }  // namespace lamina

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kv/observe.h"
 #include "kv/types.h"
 
 namespace lamina {
@@ -19,9 +20,19 @@ struct Step {
   int slot = 0, slots = 1;
 };
 
-// One KV head of one slot: a value per stored row, ascending by position. (What a policy observes joins here.)
+// Which of the layers that read a slot are observed, and how their sums become one.
+enum class Readers : std::uint8_t { kOwner, kSum, kMax };
+
+// Rows that live and die together: those of one KV head, or of all heads of a slot. A value per row, ascending by
+// position; all parts of `mass` are zeros where nothing was observed.
 struct HeadRows {
   std::span<const Pos> pos;
+  std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; may be empty
+  int readers = 1;                // more than one only for Readers::kMax
+  int columns = 0;                // of one reader
+
+  // What the row was given in all heads: the sum of one reader, or the most of any. Of one of `kinds`.
+  double total(std::size_t row, int kind = 0, int kinds = 1) const;
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
@@ -35,10 +46,16 @@ class TokenPolicy {
   virtual int pinned_rows() const { return 0; }
   // Rows are re-numbered without gaps: the pinned run is seen as if it stood directly before the rest.
   virtual bool renumbers() const { return false; }
-  // One keep list for all heads of the slot: the token set belongs to the slot. Ragged policies get a second entry
-  // point when they exist.
-  virtual Keep select(const Step& step, std::span<const HeadRows> heads) const = 0;
-  // The most rows that select() keeps of a text of `length` tokens (for admission and `plan`).
+  // What attention measures in a step of this phase (kPromptEnd: as kPrompt). `prompt_end`: where the prompt will end.
+  virtual Observe observes(Phase /*phase*/, Pos /*prompt_end*/) const { return {}; }
+  virtual Readers readers() const { return Readers::kOwner; }
+  // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
+  virtual bool by_head() const { return false; }
+  // What is kept depends on the request's own queries, so no other request may start from it.
+  virtual bool request_bound() const { return false; }
+  // The rows to keep of each set of a slot.
+  virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
+  // The most rows of a head that select() keeps of a text of `length` tokens (for admission and `plan`).
   virtual Pos most_rows(Pos length, Pos prompt_length) const = 0;
 };
 

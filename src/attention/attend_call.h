@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// One call of attend(): what its tasks are, and what they share. Its parts: attention.cpp plans, decode.cpp and
+// prompt.cpp are the two paths, observe.cpp measures what queries gave the rows.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/attention.h"
+#include "attention/row_range.h"
+
+namespace lamina {
+
+constexpr int kPromptQueryRows = 96;       // prompt: query rows of one task
+constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted to float32 at a time
+
+// Rows [first, last) of one segment, for all query rows of a KV head.
+struct Partition {
+  int query, kv_head;
+  const Segment* segment;
+  Range rows;
+  std::size_t partial;  // where its results start
+  std::size_t weights;  // and, if they are observed, its weights
+};
+
+// A range of tokens on the prompt path.
+struct QueryTile {
+  int query, kv_head, first_token, tokens;
+};
+
+// The partitions of one KV head on the decode path.
+struct Merge {
+  int query, kv_head;
+  std::size_t first_partition, last_partition;
+};
+
+struct ThreadBuffers {
+  std::vector<float> q;                    // [query rows][dim]
+  std::vector<float> partials;             // [partition]: max [query rows], sum [query rows], out [query rows][dim]
+  std::vector<float> scores;               // [query rows][rows]
+  std::vector<float> block;                // a block of keys or values as float32
+  std::vector<Range> visible;              // [tokens]
+  std::vector<const std::byte*> pointers;  // [plane][tiles]
+};
+
+// Rows of one segment whose weights a prompt's queries are asked for: a second pass over the keys.
+struct ObservedBlock {
+  int query, kv_head;
+  const Segment* segment;
+  Range rows;
+  std::size_t before, all;  // rows of the head's segments before this one, and of all: each padded to whole tiles
+};
+
+template <class T>
+void grow(std::vector<T>& buffer, std::size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+struct AttentionScratch::Buffers {
+  explicit Buffers(const AttendKernels& table) : kernels(&table) {}
+
+  const AttendKernels* kernels;
+  std::vector<QueryTile> query_tiles;
+  std::vector<Partition> partitions;
+  std::vector<Merge> merges;
+  std::vector<float> partials;  // by partition: max [query rows], sum [query rows], out [query rows][dim]
+  std::vector<float> weights;   // by observed partition: [query rows][rows], exp(score - the partition's max)
+  std::vector<ObservedBlock> observed;
+  std::vector<ThreadBuffers> threads;
+};
+
+// What every task of one call reads.
+class Attention {
+ public:
+  Attention(const BlockMemory& memory, const AttentionShape& shape, const Rope& rope, std::span<const Query> queries,
+            AttentionScratch::Buffers& buffers)
+      : memory_(memory),
+        shape_(shape),
+        rope_(rope),
+        queries_(queries),
+        buffers_(buffers),
+        kernels_(*buffers.kernels),
+        group_(shape.heads / shape.kv_heads),
+        dim_(padded_dim(shape.head_dim)) {}
+
+  void plan();
+  void run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const;
+  void run_partition(const Partition& partition, ThreadBuffers& thread) const;
+  void run_merge(const Merge& merge) const;
+  void run_observed(const ObservedBlock& block, ThreadBuffers& thread) const;
+
+ private:
+  void plan_partitions(int query, int kv_head);
+  void plan_observed(int query, int kv_head);
+  void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
+  void observe_merged(const Merge& merge) const;
+  void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
+  void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
+                            ThreadBuffers& thread) const;
+  void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
+                    ThreadBuffers& thread) const;
+  void mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out, ThreadBuffers& thread) const;
+  void merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
+                 int head) const;
+
+  const BlockMemory& memory_;
+  const AttentionShape& shape_;
+  const Rope& rope_;
+  std::span<const Query> queries_;
+  AttentionScratch::Buffers& buffers_;
+  const AttendKernels& kernels_;
+  int group_;  // query heads of one KV head
+  int dim_;    // head_dim with padding
+  std::size_t partial_floats_ = 0, weight_floats_ = 0;
+};
+
+}  // namespace lamina

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decode path: each partition of rows is read once for all query rows of its KV head.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "attention/attend_call.h"
+
+namespace lamina {
+
+void Attention::run_partition(const Partition& partition, ThreadBuffers& thread) const {
+  const Query& query = queries_[partition.query];
+  const Segment& segment = *partition.segment;
+  const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
+  const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread.pointers);
+  const auto stride = static_cast<std::size_t>(tiles.padded_rows());
+  grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
+  grow(thread.scores, static_cast<std::size_t>(rows) * stride);
+  gather_queries(query, partition.kv_head, 0, tokens, segment.shift, thread.q.data());
+
+  float* scores = thread.scores.data();
+  kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.q.data(), rows, scores, stride);
+  for (int i = 0; i < rows; ++i) {
+    if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
+    mask(scores + i * stride, tiles,
+         intersection(partition.rows, visible_rows(segment, query.sees, query.pos[i / group_])));
+  }
+  float* max = buffers_.partials.data() + partition.partial;
+  float* sum = max + rows;
+  float* out = sum + rows;
+  std::fill(max, max + rows, kNoScore);
+  std::fill(sum, out + static_cast<std::ptrdiff_t>(rows) * dim_, 0.0F);
+  kernels_.fold({scores, stride, rows, tiles.padded_rows(), max, sum, out, dim_});
+  if (query.observation.apart)
+    std::copy_n(scores, static_cast<std::size_t>(rows) * stride, buffers_.weights.data() + partition.weights);
+  if (tiles.v_gains)
+    for (int i = 0; i < rows; ++i) kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);
+  kernels_.mix[static_cast<int>(segment.v_format)](tiles.values, scores, stride, rows, out);
+}
+
+void Attention::run_merge(const Merge& merge) const {
+  const Query& query = queries_[merge.query];
+  const int rows = static_cast<int>(query.pos.size()) * group_;
+  const std::size_t count = merge.last_partition - merge.first_partition;
+  const std::size_t first = count > 0 ? buffers_.partitions[merge.first_partition].partial : 0;
+  const float* partials = buffers_.partials.data() + first;
+  for (int i = 0; i < rows; ++i)
+    merge_row(partials, count, rows, i, query, i / group_, merge.kv_head * group_ + i % group_);
+  if (query.observation.apart) observe_merged(merge);
+}
+
+// Query row i of `rows`: the fold of its `count` partial results, in order.
+void Attention::merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
+                          int head) const {
+  const std::size_t floats = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_));
+  std::array<float, kMaxHeadDim> out;
+  float max = kNoScore, sum = 0;
+  for (std::size_t p = 0; p < count; ++p) max = std::max(max, partials[p * floats + static_cast<std::size_t>(i)]);
+  std::fill_n(out.begin(), dim_, 0.0F);
+  for (std::size_t p = 0; p < count && max != kNoScore; ++p) {
+    const float* partial = partials + p * floats;
+    const float weight = std::exp(partial[i] - max);
+    const float* part = partial + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
+    sum += weight * partial[rows + i];
+    for (int c = 0; c < dim_; ++c) out[c] += weight * part[c];
+  }
+  const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
+  const float factor = sum > 0 ? 1 / sum : 0;
+  for (int c = 0; c < shape_.head_dim; ++c) query.out[at * shape_.head_dim + c] = out[c] * factor;
+  if (query.lse) query.lse[at] = sum > 0 ? max + std::log(sum) : kNoScore;
+}
+
+}  // namespace lamina

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// What queries gave the rows (kv/observe.h): of decoded tokens from the weights at hand, of a prompt by a second pass
+// over the keys, exp(score - lse), in memory that grows with the rows only.
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+#include "attention/attend_call.h"
+
+namespace lamina {
+namespace {
+
+std::size_t padded_rows(std::span<const Segment> segments) {
+  std::size_t rows = 0;
+  for (const Segment& segment : segments) rows += std::size_t{segment.tiles()} * kTileRows;
+  return rows;
+}
+
+}  // namespace
+
+// Of all partitions of a KV head, whose weights are relative to their own maximum.
+void Attention::observe_merged(const Merge& merge) const {
+  const Query& query = queries_[merge.query];
+  const Observe& what = query.observation.what;
+  assert(what.far == 0);
+  const std::span<const Segment> segments = query.segments[merge.kv_head];
+  const std::size_t all = padded_rows(segments), columns = static_cast<std::size_t>(what.columns(group_));
+  const int rows = static_cast<int>(query.pos.size()) * group_;
+  for (int i = 0; i < rows; ++i) {
+    const int token = i / group_;
+    if (query.pos[token] < what.first_query) continue;
+    const std::size_t column = static_cast<std::size_t>(token) * columns + (what.by_query_head ? i % group_ : 0);
+    float* const sums = query.observation.mass[merge.kv_head] + column * all;
+    float max = kNoScore, sum = 0;
+    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
+      max = std::max(max, buffers_.partials[buffers_.partitions[p].partial + static_cast<std::size_t>(i)]);
+    if (max == kNoScore) continue;
+    const auto factor = [&](const Partition& p) { return std::exp(buffers_.partials[p.partial + i] - max); };
+    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
+      sum += factor(buffers_.partitions[p]) * buffers_.partials[buffers_.partitions[p].partial + rows + i];
+    const Segment* segment = segments.data();
+    std::size_t before = 0;
+    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p) {
+      const Partition& part = buffers_.partitions[p];
+      for (; segment != part.segment; ++segment) before += std::size_t{segment->tiles()} * kTileRows;
+      const std::size_t n = lamina::padded_rows(part.rows);
+      const float* const weights = buffers_.weights.data() + part.weights + static_cast<std::size_t>(i) * n;
+      float* const to = sums + before + (part.rows.first / kTileRows - segment->first_tile()) * kTileRows;
+      const float share = factor(part) / sum;
+      for (std::size_t row = 0; row < n; ++row) to[row] += weights[row] * share;
+    }
+  }
+}
+
+// Blocks of rows, each a task for all of the prompt's queries: no two tasks add to one sum.
+void Attention::plan_observed(int query, int kv_head) {
+  const Query& q = queries_[query];
+  assert(q.lse != nullptr);
+  const auto first = std::ranges::lower_bound(q.pos, q.observation.what.first_query);
+  if (first == q.pos.end()) return;
+  const std::span<const Segment> segments = q.segments[kv_head];
+  const std::size_t all = padded_rows(segments);
+  std::size_t before = 0;
+  for (const Segment& segment : segments) {
+    const Range rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
+    for (std::uint32_t row = rows.first; row < rows.last;) {
+      const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
+      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, before, all});
+      row = end;
+    }
+    before += std::size_t{segment.tiles()} * kTileRows;
+  }
+}
+
+void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) const {
+  const Query& query = queries_[block.query];
+  const int tokens = static_cast<int>(query.pos.size()), tile_tokens = std::max(1, kPromptQueryRows / group_);
+  grow(thread.visible, static_cast<std::size_t>(tile_tokens));
+  grow(thread.q, static_cast<std::size_t>(tile_tokens * group_) * static_cast<std::size_t>(dim_));
+  const auto first = std::ranges::lower_bound(query.pos, query.observation.what.first_query) - query.pos.begin();
+  for (int token = static_cast<int>(first); token < tokens; token += tile_tokens)
+    run_observed_tile(block, token, std::min(tile_tokens, tokens - token), thread);
+}
+
+void Attention::run_observed_tile(const ObservedBlock& block, int first_token, int tokens,
+                                  ThreadBuffers& thread) const {
+  const Query& query = queries_[block.query];
+  const Segment& segment = *block.segment;
+  const Observe& what = query.observation.what;
+  bool any = false;
+  for (int t = 0; t < tokens; ++t) {
+    thread.visible[t] = intersection(block.rows, visible_rows(segment, query.sees, query.pos[first_token + t]));
+    any = any || !thread.visible[t].empty();
+  }
+  if (!any) return;
+  const Tiles tiles = tiles_of(memory_, segment, block.rows, dim_, thread.pointers);
+  const int n = tiles.padded_rows();
+  const auto stride = static_cast<std::size_t>(n);
+  grow(thread.scores, static_cast<std::size_t>(tokens * group_) * stride);
+  gather_queries(query, block.kv_head, first_token, tokens, segment.shift, thread.q.data());
+  score_blocks(segment, tiles, thread.q.data(), tokens * group_, thread);
+  float* const mass = query.observation.mass[block.kv_head] + block.before +
+                      (tiles.base - std::size_t{segment.first_tile()} * kTileRows);
+  for (int i = 0; i < tokens * group_; ++i) {
+    const int t = i / group_, head = block.kv_head * group_ + i % group_;
+    if (thread.visible[t].empty()) continue;
+    float* const scores = thread.scores.data() + i * stride;
+    if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
+    mask(scores, tiles, thread.visible[t]);
+    const float lse = query.lse[static_cast<std::ptrdiff_t>(first_token + t) * shape_.heads + head];
+    float* const sums = mass + static_cast<std::size_t>(what.by_query_head ? i % group_ * what.kinds() : 0) * block.all;
+    kernels_.weigh(scores, n, lse, sums);
+    if (what.far == 0) continue;
+    const Pos* const end =
+        std::upper_bound(segment.pos, segment.pos + segment.rows(), query.pos[first_token + t] - what.far);
+    const std::uint32_t far_end = segment.first + static_cast<std::uint32_t>(end - segment.pos);
+    float* const far = sums + block.all;
+    for (std::uint32_t row = tiles.base; row < std::min(far_end, block.rows.last); ++row)
+      far[row - tiles.base] += scores[row - tiles.base];
+  }
+}
+
+}  // namespace lamina

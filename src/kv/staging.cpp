@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// What attention measures of a slot's rows is staged until the step is committed: it may be taken back like the rows.
+#include <algorithm>
+#include <cassert>
+
+#include "kv/slot.h"
+
+namespace lamina {
+namespace {
+
+std::size_t padded_rows(const Run& run) {
+  return run.rows() == 0 ? 0 : ((run.first() + run.rows() - 1) / kTileRows + 1 - run.first() / kTileRows) * kTileRows;
+}
+
+}  // namespace
+
+std::vector<Run*> Slot::measured_runs() {
+  std::vector<Run*> all = runs();
+  all.resize(all.size() - (tail_.size() - 1));
+  return all;
+}
+
+void Slot::set_mass_columns(int columns) {
+  for (Run* run : runs()) run->set_mass_columns(columns);
+}
+
+std::span<float* const> Slot::stage(int reader, int readers, int columns, int tokens, bool apart) {
+  const auto heads = static_cast<std::size_t>(this->heads());
+  if (staged_.heads.empty()) {
+    set_mass_columns(readers * this->heads() * columns);
+    staged_.columns = columns;
+    staged_.tokens = apart ? tokens : 1;
+    staged_.apart = apart;
+    for (const Run* run : measured_runs()) staged_.rows += padded_rows(*run);
+    const std::size_t size = static_cast<std::size_t>(staged_.tokens * columns) * staged_.rows;
+    staged_.sums.assign(static_cast<std::size_t>(readers) * heads, std::vector<float>(size));
+    for (std::vector<float>& sums : staged_.sums) staged_.heads.push_back(sums.data());
+    if (!apart) each_staged([](float& stored, float& staged) { staged = stored; });
+  }
+  return std::span(staged_.heads).subspan(static_cast<std::size_t>(reader) * heads, heads);
+}
+
+void Slot::apply_staged(int accepted) {
+  if (staged_.heads.empty()) return;
+  if (!staged_.apart) {
+    each_staged([](float& stored, float& staged) { stored = staged; });
+  } else {
+    const std::size_t token = static_cast<std::size_t>(staged_.columns) * staged_.rows;
+    for (int t = 0; t < accepted; ++t)
+      each_staged(
+          [at = static_cast<std::size_t>(t) * token](float& stored, float& staged) { stored += (&staged)[at]; });
+  }
+  unstage();
+}
+
+void Slot::unstage() { staged_ = {}; }
+
+// Calls fn(a row's sum, the staged one of the first token) for all rows and sums.
+template <class Fn>
+void Slot::each_staged(Fn fn) {
+  const auto columns = static_cast<std::size_t>(staged_.columns);
+  std::size_t first = 0;
+  for (Run* run : measured_runs()) {
+    if (run->rows() == 0) continue;
+    const std::span<float> mass = run->mass();
+    const std::size_t all = staged_.sums.size() * columns, skipped = first + run->first() % kTileRows;
+    for (std::size_t list = 0; list < staged_.sums.size(); ++list)
+      for (std::size_t c = 0; c < columns; ++c) {
+        float* const sums = staged_.sums[list].data() + c * staged_.rows + skipped;
+        for (std::size_t row = 0; row < run->rows(); ++row) fn(mass[row * all + list * columns + c], sums[row]);
+      }
+    first += padded_rows(*run);
+  }
+}
+
+}  // namespace lamina

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tokens/h2o.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "kv/spec_parser.h"
+
+namespace lamina {
+
+H2oPolicy::H2oPolicy(const Term& term) {
+  term.expect_keys_and_flags({"heavy", "recent", "readers"}, {"oneshot", "average"});
+  const Term none{.name = term.name, .arguments = {}};
+  const Budget usual(none, "heavy", "0.1", 0);
+  heavy_ = Budget(term, "heavy", "0.1", 0);
+  recent_ = Budget(term, "recent", "0.1", 0);
+  require(heavy_.rows(1'000'000) + recent_.rows(1'000'000) > 0, "{} keeps no rows: heavy={} and recent={}", term.name,
+          heavy_.text(), recent_.text());
+  oneshot_ = term.flag("oneshot");
+  average_ = term.flag("average");
+  const std::string_view readers = term.choice("readers", {"owner", "sum", "max"});
+  readers_ = readers == "sum" ? Readers::kSum : readers == "max" ? Readers::kMax : Readers::kOwner;
+
+  std::vector<std::string> arguments;
+  if (heavy_ != usual) arguments.push_back("heavy=" + heavy_.text());
+  if (recent_ != usual) arguments.push_back("recent=" + recent_.text());
+  if (readers_ != Readers::kOwner) arguments.push_back(fmt::format("readers={}", readers));
+  if (oneshot_) arguments.emplace_back("oneshot");
+  if (average_) arguments.emplace_back("average");
+  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+}
+
+Observe H2oPolicy::observes(Phase phase, Pos /*prompt_end*/) const {
+  if (oneshot_ && phase == Phase::kDecode) return {};
+  return {.first_query = 0};
+}
+
+Pos H2oPolicy::recent(Pos prompt) const { return std::max(recent_.rows(prompt), 1); }
+
+void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  const Pos prompt = step.phase == Phase::kDecode ? step.prompt_length : step.length;
+  const auto heavy = static_cast<std::size_t>(heavy_.rows(prompt)),
+             recent = static_cast<std::size_t>(this->recent(prompt));
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const HeadRows& rows = sets[set];
+    const std::size_t n = rows.pos.size();
+    keep[set].resize(n);
+    std::iota(keep[set].begin(), keep[set].end(), 0U);
+    if (n <= heavy + recent || (oneshot_ && step.phase == Phase::kDecode)) continue;
+    std::vector<double> score(n - recent);
+    for (std::size_t row = 0; row < score.size(); ++row)
+      score[row] = rows.total(row) / (average_ ? step.length - rows.pos[row] : 1);
+    const auto candidates = keep[set].begin() + static_cast<std::ptrdiff_t>(score.size());
+    const auto chosen = keep[set].begin() + static_cast<std::ptrdiff_t>(heavy);
+    std::nth_element(keep[set].begin(), chosen, candidates, [&](std::uint32_t a, std::uint32_t b) {
+      return score[a] != score[b] ? score[a] > score[b] : a < b;
+    });
+    std::sort(keep[set].begin(), chosen);
+    keep[set].erase(chosen, candidates);
+  }
+}
+
+Pos H2oPolicy::most_rows(Pos length, Pos prompt_length) const {
+  const Pos kept = heavy_.rows(prompt_length) + recent(prompt_length);
+  return std::min(length, kept + (oneshot_ ? std::max(0, length - prompt_length) : 0));
+}
+
+}  // namespace lamina
