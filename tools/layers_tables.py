@@ -176,15 +176,20 @@ def map_specs(model):
         yield f"{percent} beam", strategy(model, percent, "--objective", "beam")
 
 
-def kvsharer_section(args, model):
+def kvsharer_specs(model):
     maps = list(map_specs(model))
     named = [(name, map_spec(path)) for name, path in maps]
-    named += [(f"{name} + k8v8", f"{map_spec(path)} + k8v8") for name, path in maps if "25%" in name and "beam" in name]
+    return named + [(f"{name} + k8v8", f"{map_spec(path)} + k8v8") for name, path in maps if "25%" in name and "beam" in name]
+
+
+def kvsharer_section(args, model):
+    maps, named = list(map_specs(model)), kvsharer_specs(model)
     lines = "\n".join(f"- {name}: {shared_layers(path)}" for name, path in maps)
     return f"## KVSharer on {MODELS[model]}\n\n" + cost_table(args, model, named) + f"\nThe maps (layer ← source):\n\n{lines}\n"
 
 
-def minicache_section(args, model):
+def minicache_specs(model):
+    """(name, spec) of the paper's setting and its variants, at a quarter and at half of the layers."""
     variants = ["", "of=v", "of=k", "vector=head", "index=union", "index=k", "rule=top", "rule=cosine", "rule=literal",
                 "merge=mean", "merge=maxnorm", "rule=top,keep=0.2", "rule=top,keep=0.2,of=v"]
     named = []
@@ -199,8 +204,11 @@ def minicache_section(args, model):
         named.append((f"{share}: measured pairs, of=v", f"minicache({options},of=v)"))
         paper = f"minicache({start})" if start else "minicache"
         named += [(f"{share}: the paper + {bits}", f"{paper} + {bits}") for bits in ["k8v8", "k4v4"]]
-    named += [("k8v8 alone", "k8v8"), ("k4v4 alone", "k4v4")]
-    return f"## MiniCache on {MODELS[model]}\n\n" + cost_table(args, model, named)
+    return named + [("k8v8 alone", "k8v8"), ("k4v4 alone", "k4v4")]
+
+
+def minicache_section(args, model):
+    return f"## MiniCache on {MODELS[model]}\n\n" + cost_table(args, model, minicache_specs(model))
 
 
 def pair_file(model):
@@ -224,6 +232,40 @@ def sweep_section(args):
             table(head, rows(keeps)) + "\nThe position of the common direction, from the lower layer's (0) to the deeper one's (1):\n\n" +
             table(head, rows(turns)) + "\nWhat replaces the two rows:\n\n" +
             table(head, rows([f"minicache(merge={merge})" for merge in ["slerp", "mean", "maxnorm"]])))
+
+
+def frontier_section(args, model):
+    """What no other measured setting beats in bytes and in KL at once."""
+    def rows(named):
+        told = continuations(args, model, ["full"] + [spec for _, spec in named])[1:]
+        return [(row["kv_ratio"], row["kl_mean"], name) for (name, _), row in zip(named, told, strict=True)]
+
+    def best(measured):
+        kept = [m for m in measured if not any(o[0] >= m[0] and o[1] <= m[1] and o != m for o in measured)]
+        return table(["spec", "ratio at 640", "KL"], [[name, f"{ratio:.2f}", f"{kl:.4f}"] for ratio, kl, name in sorted(kept)])
+    merged = rows(minicache_specs(model))
+    plain = [m for m in merged if "+" not in m[2] and "alone" not in m[2]]
+    shared = rows(kvsharer_specs(model))
+    return (f"## Best at equal bytes on {MODELS[model]}\n\nOf the settings of the tables above, those that no other one of the same "
+            "list beats in bytes and in KL at once.\n\nMiniCache alone:\n\n" + best(plain) + "\nKVSharer alone:\n\n" +
+            best([m for m in shared if "+" not in m[2]]) + "\nAll, formats included:\n\n" + best(merged + shared))
+
+
+def readers_section(args):
+    specs = []
+    for name, options in [("the paper's", []), ("similar", ["--order", "similar"]), ("by KL", ["--objective", "kl"]),
+                          ("beam", ["--objective", "beam"])]:
+        spec = map_spec(strategy("smollm2", "25%", *options))
+        specs += [(f"{name} map", spec)] + [(f"{name} map + {h2o}", f"{spec} + {h2o}")
+                                            for h2o in ["h2o", "h2o(readers=sum)", "h2o(readers=max)"]]
+    specs.append(("h2o", "h2o"))
+    told = continuations(args, "smollm2", [spec for _, spec in specs])
+    return ("## Whose queries choose the rows of a shared slot\n\nSmolLM2, 25 % of the layers share, H2O keeps a tenth of the prompt "
+            "as heavy hitters and a tenth as newest rows. `readers=owner`: the layer that wrote the rows scores them, as in "
+            "KVSharer; `sum`: all layers that read them; `max`: the one that gave a row most.\n\n" +
+            table(["spec", "ppl", "KL", "top-1 %", "ratio"],
+                  [[name, f"{row['perplexity']:.2f}", f"{row['kl_mean']:.4f}", f"{100 * row['top1_agreement']:.1f}",
+                    f"{row['kv_ratio']:.2f}"] for (name, _), row in zip(specs, told, strict=True)]))
 
 
 def equal_bytes_section(args):
@@ -290,6 +332,9 @@ SECTIONS = {
     "minicache-smollm2": lambda args: minicache_section(args, "smollm2"),
     "minicache-gemma3": lambda args: minicache_section(args, "gemma3"),
     "sweeps": sweep_section,
+    "frontier-smollm2": lambda args: frontier_section(args, "smollm2"),
+    "frontier-gemma3": lambda args: frontier_section(args, "gemma3"),
+    "readers": readers_section,
     "equal-bytes": equal_bytes_section,
     "kvsharer-grid": kvsharer_grid_section,
     "minicache-batch": minicache_batch_section,

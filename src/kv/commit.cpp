@@ -57,10 +57,14 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
     assert(std::is_sorted(keep[i].begin(), keep[i].end()));
     if (keep[i].size() == sets[i].pos.size()) continue;
     evicted = evicted_ = true;
-    std::vector<Pos> kept;
-    kept.reserve(keep[i].size());
-    for (const std::uint32_t row : keep[i]) kept.push_back(sets[i].pos[row]);
-    parts.slots[i].keep(*pool_, kept);
+    std::vector<Pos> dropped;
+    auto next = keep[i].begin();
+    for (std::uint32_t row = 0; row < sets[i].pos.size(); ++row)
+      if (next != keep[i].end() && *next == row)
+        ++next;
+      else
+        dropped.push_back(sets[i].pos[row]);
+    parts.slots[i].drop(*pool_, dropped);
   }
   // what the prompt alone was measured for is forgotten with its end
   if (step.phase == Phase::kPromptEnd && policy.observes(Phase::kPrompt, step.length).any()) {

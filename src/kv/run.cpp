@@ -215,46 +215,39 @@ void Run::share(BlockPool& pool) const {
     for (const BlockId block : plane.blocks) pool.share(block);
 }
 
-void Run::keep(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
-  const auto count = static_cast<std::uint32_t>(rows_kept.size());
-  if (count == live()) return;
-  if (count == 0 || rows_kept.front() == rows() - count) return drop_front(pool, rows() - count);
-  if (rows() - count > std::max<std::uint32_t>(kTileRows, rows() / kMostDead)) return close_ranks(pool, rows_kept);
+void Run::drop(BlockPool& pool, std::span<const std::uint32_t> dropped) {
+  const auto count = static_cast<std::uint32_t>(dropped.size());
+  if (count == 0) return;
+  if (dropped.back() + 1 == count) return drop_front(pool, count);
   if (dead_.empty()) {
     first_dead_tile_ = first_ / kTileRows;
     dead_.resize((last_ - 1) / kTileRows + 1 - first_dead_tile_);
   }
-  auto next = rows_kept.begin();
-  for (std::uint32_t row = 0; row < rows(); ++row)
-    if (next != rows_kept.end() && *next == row)
-      ++next;
-    else if (!is_dead(row))
-      set_dead(row, true);
+  for (const std::uint32_t row : dropped) set_dead(row, true);
+  if (live() == 0) return drop_front(pool, rows());
   drop_dead_ends(pool);
-}
-
-void Run::compact(BlockPool& pool) {
-  if (dead_rows_ == 0) return;
-  std::vector<std::uint32_t> living;
-  for (std::uint32_t row = 0; row < rows(); ++row)
-    if (!is_dead(row)) living.push_back(row);
-  close_ranks(pool, living);
+  if (dead_rows_ > std::max<std::uint32_t>(kTileRows, rows() / kMostDead)) close_ranks(pool);
 }
 
 // Rows move towards the front in ascending order, so no row is overwritten before it has moved.
-void Run::close_ranks(BlockPool& pool, std::span<const std::uint32_t> rows_kept) {
-  const auto count = static_cast<std::uint32_t>(rows_kept.size());
+void Run::close_ranks(BlockPool& pool) {
+  if (dead_rows_ == 0) return;
+  std::vector<std::uint32_t> living;
+  living.reserve(live());
+  each_living([&](std::uint32_t first, std::uint32_t last) {
+    for (; first < last; ++first) living.push_back(first);
+  });
   dead_ = std::vector<std::uint16_t>();
   dead_rows_ = 0;
+  const auto count = static_cast<std::uint32_t>(living.size());
   std::uint32_t unmoved = 0;
-  while (unmoved < count && rows_kept[unmoved] == unmoved) ++unmoved;
+  while (unmoved < count && living[unmoved] == unmoved) ++unmoved;
   make_writable(pool, first_ + unmoved);
   Pos* const pos = pos_.data() + (pos_.size() - rows());
-  const std::span<float> masses = mass();
   for (std::uint32_t i = unmoved; i < count; ++i) {
-    pos[i] = pos[rows_kept[i]];
-    std::copy_n(&masses[rows_kept[i] * columns_], columns_, &masses[i * columns_]);
-    if (!pool.counts_only()) move_row(pool.memory(), *this, first_ + rows_kept[i], first_ + i);
+    pos[i] = pos[living[i]];
+    copy_mass(*this, living[i], i);
+    if (!pool.counts_only()) move_row(pool.memory(), *this, first_ + living[i], first_ + i);
   }
   drop_back(pool, rows() - count);
 }

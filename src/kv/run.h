@@ -47,6 +47,15 @@ class Run {
   }  // the dead ones included; neither the first nor the last is dead
   std::uint32_t live() const { return rows() - dead_rows_; }
   bool is_dead(std::uint32_t row) const;
+  // Calls fn(first, last) for the living rows, in ranges.
+  template <class Fn>
+  void each_living(Fn fn) const {
+    for (std::uint32_t row = 0, end = 0; row < rows(); row = end) {
+      for (end = row; end < rows() && !is_dead(end);) end = dead_rows_ == 0 ? rows() : end + 1;
+      if (row < end) fn(row, end);
+      while (end < rows() && is_dead(end)) ++end;
+    }
+  }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }  // [rows()]
 
   // Numbers that a token policy has measured, so many for each row; those beyond the former columns are 0.
@@ -69,8 +78,8 @@ class Run {
   void append_from(BlockPool& pool, const Run& from, std::uint32_t n);
   void drop_front(BlockPool& pool, std::uint32_t n);
   void drop_back(BlockPool& pool, std::uint32_t n);
-  void keep(BlockPool& pool, std::span<const std::uint32_t> rows);  // ascending, none of them dead
-  void compact(BlockPool& pool);                                    // no row is dead any more
+  void drop(BlockPool& pool, std::span<const std::uint32_t> rows);  // ascending, none of them dead
+  void close_ranks(BlockPool& pool);                                // no row is dead any more
   void clear(BlockPool& pool) { drop_front(pool, rows()); }
   void share(BlockPool& pool) const;  // one more reference to every block: for a fork
 
@@ -98,7 +107,6 @@ class Run {
   void forget_left();  // positions and masses of rows that left at the front
   void set_dead(std::uint32_t row, bool dead);
   void drop_dead_ends(BlockPool& pool);
-  void close_ranks(BlockPool& pool, std::span<const std::uint32_t> rows);
 
   RunLayout layout_;
   int heads_, head_dim_;

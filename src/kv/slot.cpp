@@ -104,13 +104,16 @@ Slot::Listed Slot::list() const {
   const auto columns = static_cast<std::size_t>(mass_columns());
   std::vector<const Run*> listed = runs();
   listed.resize(listed.size() - (tail_.size() - 1));  // the views' tails hold the same tokens
+  all.pos.reserve(rows());
+  all.mass.reserve(rows() * columns);
   for (const Run* run : listed)
-    for (std::uint32_t row = 0; row < run->rows(); ++row) {
-      if (run->is_dead(row)) continue;
-      all.pos.push_back(run->positions()[row]);
-      const auto mass = run->mass().subspan(row * columns, columns);
-      all.mass.insert(all.mass.end(), mass.begin(), mass.end());
-    }
+    run->each_living([&](std::uint32_t first, std::uint32_t last) {
+      const std::span<const Pos> pos = run->positions();
+      const std::span<const float> mass = run->mass();
+      all.pos.insert(all.pos.end(), pos.begin() + first, pos.begin() + last);
+      all.mass.insert(all.mass.end(), mass.begin() + static_cast<std::ptrdiff_t>(first * columns),
+                      mass.begin() + static_cast<std::ptrdiff_t>(last * columns));
+    });
   if (std::is_sorted(all.pos.begin(), all.pos.end())) return all;
   std::vector<std::size_t> order(all.pos.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -138,21 +141,20 @@ void Slot::drop_from(BlockPool& pool, Pos pos) {
   for (Run* run : runs()) run->drop_back(pool, run->rows() - rows_before(*run, pos));
 }
 
-void Slot::keep(BlockPool& pool, std::span<const Pos> kept) {
+void Slot::drop(BlockPool& pool, std::span<const Pos> dropped) {
   std::vector<std::uint32_t> rows;
   for (Run* run : runs()) {
     rows.clear();
-    auto next = kept.begin();
-    std::uint32_t row = 0;
-    for (const Pos pos : run->positions()) {
-      next = std::find_if(next, kept.end(), [&](Pos p) { return p >= pos; });
-      if (next != kept.end() && *next == pos) rows.push_back(row);
-      ++row;
+    const std::span<const Pos> pos = run->positions();
+    auto at = pos.begin();
+    for (const Pos gone : dropped) {
+      at = std::lower_bound(at, pos.end(), gone);
+      if (at != pos.end() && *at == gone) rows.push_back(static_cast<std::uint32_t>(at - pos.begin()));
     }
-    run->keep(pool, rows);
+    run->drop(pool, rows);
   }
   if (is_pair())
-    for (Run& tail : tail_) tail.compact(pool);  // merging goes row by row
+    for (Run& tail : tail_) tail.close_ranks(pool);  // merging goes row by row
 }
 
 // Once rows between the sinks and the rest go, the sinks become runs of their own: then the rest only ever loses rows

@@ -75,10 +75,10 @@ class Slot {
 
   void drop_before(BlockPool& pool, Pos pos);
   void drop_from(BlockPool& pool, Pos pos);
-  void keep(BlockPool& pool, std::span<const Pos> kept);  // ascending
-  void merge(BlockPool& pool, Phase phase);               // the tails of a pair
-  void pin(BlockPool& pool, Pos end);                     // rows before `end` become pinned
-  void encode(BlockPool& pool);                           // rows that have waited long enough
+  void drop(BlockPool& pool, std::span<const Pos> dropped);  // ascending, all of them held
+  void merge(BlockPool& pool, Phase phase);                  // the tails of a pair
+  void pin(BlockPool& pool, Pos end);                        // rows before `end` become pinned
+  void encode(BlockPool& pool);                              // rows that have waited long enough
   void clear(BlockPool& pool);
   void share(BlockPool& pool) const;
 

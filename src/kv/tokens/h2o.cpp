@@ -48,16 +48,10 @@ void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::sp
     keep[set].resize(n);
     std::iota(keep[set].begin(), keep[set].end(), 0U);
     if (n <= heavy + recent || (oneshot_ && step.phase == Phase::kDecode)) continue;
-    std::vector<double> score(n - recent);
-    for (std::size_t row = 0; row < score.size(); ++row)
-      score[row] = rows.total(row) / (average_ ? step.length - rows.pos[row] : 1);
-    const auto candidates = keep[set].begin() + static_cast<std::ptrdiff_t>(score.size());
-    const auto chosen = keep[set].begin() + static_cast<std::ptrdiff_t>(heavy);
-    std::nth_element(keep[set].begin(), chosen, candidates, [&](std::uint32_t a, std::uint32_t b) {
-      return score[a] != score[b] ? score[a] > score[b] : a < b;
-    });
-    std::sort(keep[set].begin(), chosen);
-    keep[set].erase(chosen, candidates);
+    const auto score = [&](std::uint32_t row) {
+      return average_ ? rows.total(row) / (step.length - rows.pos[row]) : rows.total(row);
+    };
+    drop_lowest(keep[set], n - recent, n - recent - heavy, score);
   }
 }
 

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/token_policy.h"
 
-#include <algorithm>
-
 namespace lamina {
 
-double HeadRows::total(std::size_t row, int kind, int kinds) const {
+double HeadRows::sum_of(std::size_t row, int kind, int kinds) const {
   if (mass.empty()) return 0;
   double most = 0;
   for (int reader = 0; reader < readers; ++reader) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // AXIS 2, tokens: which rows live on. A policy is a const object without per-request state, shared by sequences.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kv/observe.h"
@@ -32,10 +34,20 @@ struct HeadRows {
   int columns = 0;                // of one reader
 
   // What the row was given in all heads: the sum of one reader, or the most of any. Of one of `kinds`.
-  double total(std::size_t row, int kind = 0, int kinds = 1) const;
+  double total(std::size_t row, int kind = 0, int kinds = 1) const {
+    return readers * columns == 1 ? mass[row] : sum_of(row, kind, kinds);
+  }
+
+ private:
+  double sum_of(std::size_t row, int kind, int kinds) const;
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
+
+// Drops, of the first `candidates` rows of the list, the `dropped` ones of the lowest score; of equal scores the lower
+// position stays. In decode that is one row: then the list is searched, not sorted.
+template <class Score>
+void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score score);
 
 class TokenPolicy {
  public:
@@ -58,5 +70,30 @@ class TokenPolicy {
   // The most rows of a head that select() keeps of a text of `length` tokens (for admission and `plan`).
   virtual Pos most_rows(Pos length, Pos prompt_length) const = 0;
 };
+
+template <class Score>
+void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score score) {
+  const auto end = keep.begin() + static_cast<std::ptrdiff_t>(candidates);
+  if (dropped == 1) {
+    auto lowest = keep.begin();
+    double least = score(*lowest);
+    for (auto row = lowest; row != end; ++row) {
+      const double x = score(*row);
+      if (x <= least) lowest = row, least = x;
+    }
+    keep.erase(lowest);
+    return;
+  }
+  std::vector<std::pair<double, std::uint32_t>> scored;
+  scored.reserve(candidates);
+  for (auto row = keep.begin(); row != end; ++row) scored.emplace_back(score(*row), *row);
+  const auto kept = scored.begin() + static_cast<std::ptrdiff_t>(candidates - dropped);
+  std::nth_element(scored.begin(), kept, scored.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  std::sort(scored.begin(), kept, [](const auto& a, const auto& b) { return a.second < b.second; });
+  std::transform(scored.begin(), kept, keep.begin(), [](const auto& row) { return row.second; });
+  keep.erase(end - static_cast<std::ptrdiff_t>(dropped), end);
+}
 
 }  // namespace lamina
