@@ -43,13 +43,18 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
   const TokenPolicy& policy = *spec_->tokens;
   const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
   std::vector<Slot::Listed> lists;
+  lists.reserve(parts.slots.size());  // sets point into it
+  std::vector<std::vector<float>> norms(parts.slots.size());
   std::vector<HeadRows> sets;
-  for (const Slot& slot : parts.slots) lists.push_back(slot.list());
-  for (std::size_t i = 0; i < lists.size(); ++i)
+  for (std::size_t i = 0; i < parts.slots.size(); ++i) {
+    lists.push_back(parts.slots[i].list());
+    if (policy.reads_keys(step.phase)) norms[i] = parts.slots[i].key_norms(*pool_);
     sets.push_back({.pos = lists[i].pos,
                     .mass = lists[i].mass,
                     .readers = readers,
-                    .columns = parts.slots[i].mass_columns() / readers});
+                    .columns = parts.slots[i].mass_columns() / readers,
+                    .key_norms = norms[i]});
+  }
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
   bool evicted = false;

@@ -63,6 +63,7 @@ class Slot {
     std::vector<float> mass;  // [row][column]
   };
   Listed list() const;
+  std::vector<float> key_norms(const BlockPool& pool) const;  // of the rows of list(), of a slot with one KV head
 
   // Room for what attention measures in this step, as `readers` times `columns` sums of each head: see Observation. In
   // a prompt it starts from the sums so far, so that chunks add up in one order; of decoded tokens it starts from

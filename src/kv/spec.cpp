@@ -28,7 +28,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "adakv", "fastgen", "k2v2", "kivi", "kivi2", "kivi4", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
+    "expected", "fastgen", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer", "rotate",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -160,6 +160,9 @@ KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upw
   if (spec.tokens != nullptr && spec.tokens->observes(Phase::kPrompt, 1).any())
     require(!spec.layers.cyclic(),
             "kv spec \"{}\": {} measures attention, but layers that read higher ones run over a prompt several times",
+            excerpt(text), spec.tokens->text());
+  if (spec.tokens != nullptr && spec.tokens->reads_keys(Phase::kPromptEnd))
+    require(spec.minicache.pairs.empty(), "kv spec \"{}\": {} goes by the norms of keys, minicache merges keys",
             excerpt(text), spec.tokens->text());
   spec.text_ = print(parts.layers.text, parts);
   spec.key_ = print(parts.layers.key, parts);

@@ -29,9 +29,10 @@ enum class Readers : std::uint8_t { kOwner, kSum, kMax };
 // position; all parts of `mass` are zeros where nothing was observed.
 struct HeadRows {
   std::span<const Pos> pos;
-  std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; may be empty
-  int readers = 1;                // more than one only for Readers::kMax
-  int columns = 0;                // of one reader
+  std::span<const float> mass{};       // [rows][reader][head][query head][kind], see Observe; may be empty
+  int readers = 1;                     // more than one only for Readers::kMax
+  int columns = 0;                     // of one reader
+  std::span<const float> key_norms{};  // [rows] Euclidean, of policies that read keys; may be empty
 
   // What the row was given in all heads: the sum of one reader, or the most of any. Of one of `kinds`.
   double total(std::size_t row, int kind = 0, int kinds = 1) const {
@@ -60,6 +61,8 @@ class TokenPolicy {
   virtual bool renumbers() const { return false; }
   // What attention measures in a step of this phase (kPromptEnd: as kPrompt). `prompt_end`: where the prompt will end.
   virtual Observe observes(Phase /*phase*/, Pos /*prompt_end*/) const { return {}; }
+  // Wants the norms of keys at a commit of this phase. (Not of layers whose keys are merged.)
+  virtual bool reads_keys(Phase /*phase*/) const { return false; }
   virtual Readers readers() const { return Readers::kOwner; }
   // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
   virtual bool by_head() const { return false; }
