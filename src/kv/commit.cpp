@@ -17,6 +17,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
     if (accepted < appended) slot.drop_from(*pool_, length_);
   });
   if (phase != Phase::kDecode) prompt_length_ = length_;
+  if (classes_.size() > static_cast<std::size_t>(length_)) classes_.resize(static_cast<std::size_t>(length_));
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
   Step step{.phase = phase,
             .length = length_,
@@ -41,6 +42,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
 // Whether rows went.
 bool KvSequence::evict(Parts& parts, const Step& step) {
   const TokenPolicy& policy = *spec_->tokens;
+  const Observe observed = policy.observes(step.phase, step.length);
   const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
   std::vector<Slot::Listed> lists;
   lists.reserve(parts.slots.size());  // sets point into it
@@ -53,7 +55,10 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
                     .mass = lists[i].mass,
                     .readers = readers,
                     .columns = parts.slots[i].mass_columns() / readers,
-                    .key_norms = norms[i]});
+                    .kinds = observed.kinds(),
+                    .key_norms = norms[i],
+                    .classes = classes_,
+                    .tag = &parts.slots[i].tag()});
   }
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
@@ -71,10 +76,10 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
         dropped.push_back(sets[i].pos[row]);
     parts.slots[i].drop(*pool_, dropped);
   }
-  // what the prompt alone was measured for is forgotten with its end
-  if (step.phase == Phase::kPromptEnd && policy.observes(Phase::kPrompt, step.length).any()) {
+  // what was measured for the prompt's end alone is forgotten
+  if (step.phase == Phase::kPromptEnd && observed.any()) {
     const int columns = policy.observes(Phase::kDecode, step.length).columns(shape_.query_group);
-    for (Slot& slot : parts.slots) slot.set_mass_columns(readers * slot.heads() * columns);
+    for (Slot& slot : parts.slots) slot.reduce_mass(readers, observed.kinds(), columns);
   }
   return evicted;
 }

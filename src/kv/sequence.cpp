@@ -50,6 +50,7 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(length_, other.length_);
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
+  std::swap(classes_, other.classes_);
   std::swap(evicted_, other.evicted_);
   return *this;
 }
@@ -85,6 +86,11 @@ std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   parts.heads.clear();
   for (Slot& slot : parts.slots) parts.heads.push_back(slot.segments(route.view, renumbers).front());
   return parts.heads;
+}
+
+void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
+  classes_.resize(static_cast<std::size_t>(first));
+  classes_.insert(classes_.end(), classes.begin(), classes.end());
 }
 
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
@@ -141,6 +147,7 @@ std::string KvSequence::why_not_truncate(Pos length) const {
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
   each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });
+  bytes.positions += classes_.capacity() * sizeof(TokenClass);
   return bytes;
 }
 

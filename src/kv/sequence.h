@@ -34,6 +34,9 @@ class KvSequence {
 
   // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
   void expect_prompt(Pos tokens) { prompt_end_ = length_ + tokens; }
+  // What the tokens are that come after the first `first` ones, for policies that go by it.
+  bool wants_classes() const { return spec_->tokens && spec_->tokens->reads_classes(); }
+  void note_classes(Pos first, std::span<const TokenClass> classes);
   // Where attention adds up what the spec's token policy wants to know of the queries of `layer` in this step, after
   // its rows were appended; nothing to observe is an empty one. Valid as segments() is.
   Observation observe(LayerId layer, int tokens, bool prompt);
@@ -91,7 +94,8 @@ class KvSequence {
   BlockPool* pool_;
   std::vector<Parts> parts_;  // [slot]
   Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
-  bool evicted_ = false;  // the policy has dropped rows
+  std::vector<TokenClass> classes_;  // [position] if the policy wants them
+  bool evicted_ = false;             // the policy has dropped rows
 };
 
 // Address space for whatever a sequence of any spec holds at its peak: raw and encoded rows of a text of `length`

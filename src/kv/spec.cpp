@@ -28,7 +28,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "expected", "fastgen", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer", "rotate",
+    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer", "rotate",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.

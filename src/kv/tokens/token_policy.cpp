@@ -3,7 +3,7 @@
 
 namespace lamina {
 
-double HeadRows::sum_of(std::size_t row, int kind, int kinds) const {
+double HeadRows::sum_of(std::size_t row, int kind) const {
   if (mass.empty()) return 0;
   double most = 0;
   for (int reader = 0; reader < readers; ++reader) {

@@ -26,21 +26,27 @@ struct Step {
 enum class Readers : std::uint8_t { kOwner, kSum, kMax };
 
 // Rows that live and die together: those of one KV head, or of all heads of a slot. A value per row, ascending by
-// position; all parts of `mass` are zeros where nothing was observed.
+// position.
 struct HeadRows {
   std::span<const Pos> pos;
-  std::span<const float> mass{};       // [rows][reader][head][query head][kind], see Observe; may be empty
-  int readers = 1;                     // more than one only for Readers::kMax
-  int columns = 0;                     // of one reader
-  std::span<const float> key_norms{};  // [rows] Euclidean, of policies that read keys; may be empty
+  std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; empty: nothing was observed
+  int readers = 1;                // more than one only for Readers::kMax
+  int columns = 0;                // of one reader
+  int kinds = 1;                  // of them, for each head
+  std::span<const float> key_norms{};     // [rows] Euclidean, of policies that read keys; may be empty
+  std::span<const TokenClass> classes{};  // [position], of policies that read classes; may be empty
+  std::uint8_t* tag = nullptr;            // what the policy remembers of the set; 0 at first
 
-  // What the row was given in all heads: the sum of one reader, or the most of any. Of one of `kinds`.
-  double total(std::size_t row, int kind = 0, int kinds = 1) const {
-    return readers * columns == 1 ? mass[row] : sum_of(row, kind, kinds);
+  // What the row was given in all heads: the sum of one reader, or the most of any.
+  double total(std::size_t row, int kind = 0) const { return readers * columns == 1 ? mass[row] : sum_of(row, kind); }
+  // The same of one of the columns() / kinds heads, of a single reader.
+  double part(std::size_t row, int head, int kind) const {
+    return mass.empty() ? 0
+                        : mass[row * static_cast<std::size_t>(columns) + static_cast<std::size_t>(head * kinds + kind)];
   }
 
  private:
-  double sum_of(std::size_t row, int kind, int kinds) const;
+  double sum_of(std::size_t row, int kind) const;
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
@@ -63,6 +69,8 @@ class TokenPolicy {
   virtual Observe observes(Phase /*phase*/, Pos /*prompt_end*/) const { return {}; }
   // Wants the norms of keys at a commit of this phase. (Not of layers whose keys are merged.)
   virtual bool reads_keys(Phase /*phase*/) const { return false; }
+  // Wants to know what the tokens are.
+  virtual bool reads_classes() const { return false; }
   virtual Readers readers() const { return Readers::kOwner; }
   // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
   virtual bool by_head() const { return false; }
