@@ -39,27 +39,32 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   if (phase != Phase::kDecode) pool_->trim();
 }
 
+KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
+  const TokenPolicy& policy = *spec_->tokens;
+  Parts& parts = parts_.at(static_cast<std::size_t>(index(slot)));
+  const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
+  Sets sets;
+  for (const Slot& part : parts.slots) {
+    sets.lists.push_back(part.list());
+    sets.key_norms.push_back(policy.reads_keys(phase) ? part.key_norms(*pool_) : std::vector<float>());
+  }
+  for (std::size_t i = 0; i < parts.slots.size(); ++i)
+    sets.rows.push_back({.pos = sets.lists[i].pos,
+                         .mass = sets.lists[i].mass,
+                         .readers = readers,
+                         .columns = parts.slots[i].mass_columns() / readers,
+                         .kinds = policy.observes(phase, length_).kinds(),
+                         .key_norms = sets.key_norms[i],
+                         .classes = classes_,
+                         .tag = &parts.slots[i].tag()});
+  return sets;
+}
+
 // Whether rows went.
 bool KvSequence::evict(Parts& parts, const Step& step) {
   const TokenPolicy& policy = *spec_->tokens;
-  const Observe observed = policy.observes(step.phase, step.length);
-  const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
-  std::vector<Slot::Listed> lists;
-  lists.reserve(parts.slots.size());  // sets point into it
-  std::vector<std::vector<float>> norms(parts.slots.size());
-  std::vector<HeadRows> sets;
-  for (std::size_t i = 0; i < parts.slots.size(); ++i) {
-    lists.push_back(parts.slots[i].list());
-    if (policy.reads_keys(step.phase)) norms[i] = parts.slots[i].key_norms(*pool_);
-    sets.push_back({.pos = lists[i].pos,
-                    .mass = lists[i].mass,
-                    .readers = readers,
-                    .columns = parts.slots[i].mass_columns() / readers,
-                    .kinds = observed.kinds(),
-                    .key_norms = norms[i],
-                    .classes = classes_,
-                    .tag = &parts.slots[i].tag()});
-  }
+  const Sets all = this->sets(SlotId{step.slot}, step.phase);
+  const std::vector<HeadRows>& sets = all.rows;
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
   bool evicted = false;
@@ -77,9 +82,10 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
     parts.slots[i].drop(*pool_, dropped);
   }
   // what was measured for the prompt's end alone is forgotten
+  const Observe observed = policy.observes(step.phase, step.length);
   if (step.phase == Phase::kPromptEnd && observed.any()) {
     const int columns = policy.observes(Phase::kDecode, step.length).columns(shape_.query_group);
-    for (Slot& slot : parts.slots) slot.reduce_mass(readers, observed.kinds(), columns);
+    for (Slot& slot : parts.slots) slot.reduce_mass(sets.front().readers, observed.kinds(), columns);
   }
   return evicted;
 }

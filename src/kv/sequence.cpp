@@ -144,6 +144,12 @@ std::string KvSequence::why_not_truncate(Pos length) const {
   return reason.empty() ? reason : fmt::format("under \"{}\" {}", spec_->text(), reason);
 }
 
+std::vector<std::size_t> KvSequence::live_rows(SlotId slot) const {
+  std::vector<std::size_t> rows;
+  for (const Slot& part : parts_.at(static_cast<std::size_t>(index(slot))).slots) rows.push_back(part.rows());
+  return rows;
+}
+
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
   each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });

@@ -61,6 +61,14 @@ class KvSequence {
   const KvSpec& spec() const { return *spec_; }
   const KvShape& shape() const { return shape_; }
   const BlockMemory& memory() const { return pool_->memory(); }
+  // What the token policy sees of a slot's rows: a set for each KV head, or one for all.
+  struct Sets {
+    std::vector<Slot::Listed> lists;
+    std::vector<std::vector<float>> key_norms;
+    std::vector<HeadRows> rows;  // of these; valid as long as the sequence is not changed
+  };
+  Sets sets(SlotId slot, Phase phase);
+  std::vector<std::size_t> live_rows(SlotId slot) const;  // of each set
   KvBytes bytes() const;
   // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
   double kept_fraction() const;
