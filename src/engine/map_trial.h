@@ -30,6 +30,8 @@ class MapTrial {
   // Makes the map the current one.
   void adopt(const std::vector<int>& target);
 
+  // [step] what the model does under the current map, all sentences side by side.
+  const std::vector<StepTrace>& traces() const { return current_; }
   // K and V of each layer as appended under the current map, averaged over the sentences.
   std::vector<LayerRows> mean_rows() const;
 
