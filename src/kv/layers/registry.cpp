@@ -99,7 +99,7 @@ LayerChoice place(const Term& term, const LayerTypes& types, const KvShape& mode
   LayerChoice choice{.map = LayerMap::from_targets(types.target, shape), .minicache = {}, .text = {}, .key = {}};
   const bool cyclic = choice.map.cyclic();
   require(cyclic || (term.find("m") == nullptr && term.find("b") == nullptr),
-          "{} reads no layer from below, so it has no passes to count; expected neither m= nor b=", term.name);
+          "no layer of {} reads one above it, so a prompt takes one pass; expected neither m= nor b=", term.name);
   if (upward == UpwardMaps::kTrainedOnly && types.target != model.targets) refuse_upward(types.target);
   if (choice.map == own_layers(model).map) return choice;
   std::vector<LayerType> items;
