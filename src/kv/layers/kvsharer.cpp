@@ -3,11 +3,11 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "kv/layers/layer_map.h"
 #include "kv/layers/strategy_file.h"
 
 namespace lamina {
@@ -39,8 +39,7 @@ std::vector<int> parse_own_form(const json& root, const std::string& file, const
 }
 
 std::vector<int> parse_published_form(const json& root, const std::string& file, const KvShape& shape) {
-  std::vector<int> target(static_cast<std::size_t>(shape.layers));
-  std::iota(target.begin(), target.end(), 0);
+  std::vector<int> target = identity_targets(shape.layers);
   for (const auto& [key, value] : root.items()) {
     int layer = -1;
     std::from_chars(key.data(), key.data() + key.size(), layer);

@@ -84,11 +84,14 @@ LayerMap LayerMap::from_pairs(std::span<const std::pair<int, int>> pairs, const 
   return map;
 }
 
-std::vector<int> own_targets(const KvShape& shape) {
-  if (!shape.targets.empty()) return shape.targets;
-  std::vector<int> target(static_cast<std::size_t>(shape.layers));
+std::vector<int> identity_targets(int layers) {
+  std::vector<int> target(static_cast<std::size_t>(layers));
   std::iota(target.begin(), target.end(), 0);
   return target;
+}
+
+std::vector<int> own_targets(const KvShape& shape) {
+  return shape.targets.empty() ? identity_targets(shape.layers) : shape.targets;
 }
 
 std::vector<LayerType> parse_layer_types(std::string_view text) {

@@ -45,6 +45,8 @@ struct LayerMap {
   static LayerMap from_pairs(std::span<const std::pair<int, int>> pairs, const KvShape& shape);
 };
 
+// Each layer reads its own rows: 0, 1, 2, …
+std::vector<int> identity_targets(int layers);
 // What each layer reads where nothing else is said: its own rows, or what the model was trained to read.
 std::vector<int> own_targets(const KvShape& shape);
 

@@ -3,18 +3,15 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 #include "base/error.h"
+#include "kv/layers/layer_map.h"
 
 namespace lamina {
 namespace {
 
 LayerTypes plain(int layers) {
-  const auto count = static_cast<std::size_t>(layers);
-  LayerTypes types{.target = std::vector<int>(count), .sliding = std::vector<bool>(count)};
-  std::iota(types.target.begin(), types.target.end(), 0);
-  return types;
+  return {.target = identity_targets(layers), .sliding = std::vector<bool>(static_cast<std::size_t>(layers))};
 }
 
 // Layers [first, last) read one of themselves.
