@@ -32,9 +32,7 @@ LckvMap parse_map(const std::string& text, const KvShape& shape) {
   const KvSpec spec = KvSpec::parse(spec_of(text), shape, UpwardMaps::kAny);
   LckvMap map{.window = kDefaultWindow};
   if (spec.text() == "full") {  // each layer its own
-    std::vector<LayerType> types(static_cast<std::size_t>(shape.layers));
-    for (std::size_t layer = 0; layer < types.size(); ++layer) types[layer].target = static_cast<int>(layer);
-    map.layer_types = print_layer_types(types);
+    map.layer_types = print_layer_types(identity_targets(shape.layers));
   } else {
     const std::vector<Term> terms = parse_terms(spec.text());
     require(terms.size() == 1 && terms.front().name == "map",

@@ -65,8 +65,7 @@ OnTrial report(Progress& progress, const KvSharerOptions& options) {
 }
 
 std::string summary(const KvSharerSearch& search, const std::string& output) {
-  std::vector<LayerType> map;
-  for (const int source : search.choice.target) map.push_back({source, false});
+  const std::vector<int>& map = search.choice.target;
   const std::string score = search.options.objective == KvSharerObjective::kCosine || search.choice.accepted.empty()
                                 ? ""
                                 : fmt::format(", KL {:.4f}", search.choice.accepted.back().score);

@@ -146,9 +146,7 @@ TEST_F(Convert, IdentityMapComputesWhatTheSourceComputes) {
     const auto facts = read_json(source + ".json");
     const auto tokens = facts.at("tokens").get<std::vector<Token>>();
     const std::string path = fs::is_directory(source) ? source : source + ".gguf";
-    std::vector<LayerType> types(static_cast<std::size_t>(ModelConfig::from(ModelFile::open(path)).layers));
-    for (std::size_t layer = 0; layer < types.size(); ++layer) types[layer].target = static_cast<int>(layer);
-    convert(path, print_layer_types(types));
+    convert(path, print_layer_types(identity_targets(ModelConfig::from(ModelFile::open(path)).layers)));
     const auto expected = logits_of(path, tokens), made = logits_of(out_, tokens);
     ASSERT_EQ(expected.size(), made.size());
     float most = 0;

@@ -104,10 +104,11 @@ std::vector<LayerType> parse_layer_types(std::string_view text) {
   return types;
 }
 
-std::string print_layer_types(std::span<const LayerType> types) {
+std::string print_layer_types(std::span<const int> target, const std::vector<bool>& sliding) {
   std::string text;
-  for (const LayerType& type : types)
-    fmt::format_to(std::back_inserter(text), "{}{}{}", text.empty() ? "" : "_", type.target, type.sliding ? "s" : "");
+  for (std::size_t layer = 0; layer < target.size(); ++layer)
+    fmt::format_to(std::back_inserter(text), "{}{}{}", layer == 0 ? "" : "_", target[layer],
+                   !sliding.empty() && sliding[layer] ? "s" : "");
   return text;
 }
 

@@ -56,7 +56,8 @@ struct LayerType {
   bool sliding = false;
 };
 std::vector<LayerType> parse_layer_types(std::string_view text);
-std::string print_layer_types(std::span<const LayerType> types);
+// From [layer] the layer read, and [layer] whether it slides; none: no layer does.
+std::string print_layer_types(std::span<const int> target, const std::vector<bool>& sliding = {});
 
 // Error unless layers may share rows in this way on this model: targets in range, the layers read have K and V, and,
 // unless `across_kinds`, layers that share have the same window in the model (their keys are rotated alike).

@@ -2,7 +2,6 @@
 #include "kv/layers/lckv.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "base/error.h"
 #include "kv/layers/layer_map.h"
@@ -27,13 +26,6 @@ void require_kv_layers(const char* family, int layers, int kv_layers) {
 }
 
 }  // namespace
-
-std::string LayerTypes::text() const {
-  std::string text;
-  for (std::size_t layer = 0; layer < target.size(); ++layer)
-    fmt::format_to(std::back_inserter(text), "{}{}{}", layer == 0 ? "" : "_", target[layer], sliding[layer] ? "s" : "");
-  return text;
-}
 
 LayerTypes lckv(int layers, int w) {
   const int most = (layers - 1) / 2 * 2 + 1;

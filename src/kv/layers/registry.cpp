@@ -102,11 +102,9 @@ LayerChoice place(const Term& term, const LayerTypes& types, const KvShape& mode
           "no layer of {} reads one above it, so a prompt takes one pass; expected neither m= nor b=", term.name);
   if (upward == UpwardMaps::kTrainedOnly && types.target != model.targets) refuse_upward(types.target);
   if (choice.map == own_layers(model).map) return choice;
-  std::vector<LayerType> items;
-  for (std::size_t i = 0; i < types.target.size(); ++i)
-    items.push_back({types.target[i], types.window > 0 && types.sliding[i]});
+  const std::vector<bool> marks = types.window > 0 ? types.sliding : std::vector<bool>();
   choice.text = choice.key =
-      fmt::format("map({}{})", print_layer_types(items), options_text(term, shape, types.window, cyclic));
+      fmt::format("map({}{})", print_layer_types(types.target, marks), options_text(term, shape, types.window, cyclic));
   return choice;
 }
 
