@@ -19,25 +19,16 @@ using nlohmann::json;
 
 constexpr std::size_t kMostJsonBytes = std::size_t{256} << 20;  // Gemma 3's 262144 tokens take 33 MB
 
-// ---- files
-// ------------------------------------------------------------------------------------------------------------
+// ---- files ----------------------------------------------------------------------------------------------------------
 bool exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
 }
 
-std::string_view text_of(const MappedFile& file, const std::string& path) {
-  const auto bytes = file.bytes();
-  require(bytes.size() <= kMostJsonBytes, "{}: {} bytes, expected at most {}", path, bytes.size(), kMostJsonBytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 // Null if the folder has no such file.
-json read_json(const std::string& folder, std::string_view name) {
+json read_member(const std::string& folder, std::string_view name) {
   const std::string path = fmt::format("{}/{}", folder, name);
-  if (!exists(path)) return nullptr;
-  const MappedFile file(path);
-  return parse_json(text_of(file, path), path);
+  return exists(path) ? read_json(path, kMostJsonBytes) : json();
 }
 
 JsonField field_of(const TokenizerFiles& files, std::string_view name, const json& value) {
@@ -301,16 +292,16 @@ Tokenizer make_tokenizer(const TokenizerFiles& files) {
 
 Tokenizer load_tokenizer_json(const std::string& folder) {
   return make_tokenizer({.folder = folder,
-                         .tokenizer = read_json(folder, "tokenizer.json"),
-                         .tokenizer_config = read_json(folder, "tokenizer_config.json"),
-                         .special_tokens_map = read_json(folder, "special_tokens_map.json"),
-                         .generation_config = read_json(folder, "generation_config.json")});
+                         .tokenizer = read_member(folder, "tokenizer.json"),
+                         .tokenizer_config = read_member(folder, "tokenizer_config.json"),
+                         .special_tokens_map = read_member(folder, "special_tokens_map.json"),
+                         .generation_config = read_member(folder, "generation_config.json")});
 }
 
 std::string chat_template_of(const std::string& folder) {
   const std::string path = folder + "/chat_template.jinja";
-  if (exists(path)) return std::string(text_of(MappedFile(path), path));
-  const json config = read_json(folder, "tokenizer_config.json");
+  if (exists(path)) return read_text(path, kMostJsonBytes);
+  const json config = read_member(folder, "tokenizer_config.json");
   const JsonField field = JsonField(folder + "/tokenizer_config.json", config).get("chat_template");
   if (field.is_null()) return "";
   if (!field.json().is_array()) return std::string(field.string());

@@ -30,13 +30,7 @@ void require_same_model(const json& model, const std::string& file, const KvShap
 
 }  // namespace
 
-std::string read_strategy(const std::string& file) {
-  const MappedFile content(file);
-  const std::span<const std::byte> bytes = content.bytes();
-  require(bytes.size() <= kMaxFileBytes, "{}: {} bytes, expected a strategy file of at most {}", file, bytes.size(),
-          kMaxFileBytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string read_strategy(const std::string& file) { return read_text(file, kMaxFileBytes, "a strategy file of "); }
 
 void require_strategy(const json& root, std::string_view schema, const std::string& file, const KvShape& shape) {
   require(root.is_object(), "{}: found {}, expected a JSON object", file, shown(root));
