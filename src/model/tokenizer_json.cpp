@@ -20,6 +20,7 @@ using nlohmann::json;
 constexpr std::size_t kMostJsonBytes = std::size_t{256} << 20;  // Gemma 3's 262144 tokens take 33 MB
 
 // ---- files ----------------------------------------------------------------------------------------------------------
+
 bool exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
@@ -35,9 +36,9 @@ JsonField field_of(const TokenizerFiles& files, std::string_view name, const jso
   return {fmt::format("{}/{}", files.folder, name), value};
 }
 
-// ---- vocabulary
-// ------------------------------------------------------------------------------------------------------- The
-// vocabulary as it grows, and ids by the text that the files name them by.
+// ---- vocabulary -----------------------------------------------------------------------------------------------------
+
+// The vocabulary as it grows, and ids by the text that the files name them by.
 class Tokens {
  public:
   explicit Tokens(const JsonField& vocab) : vocab_(vocab) {
@@ -110,8 +111,8 @@ std::vector<AddedToken> read_added(const JsonField& field, bool has_normalizer, 
   return out;
 }
 
-// ---- model
-// ------------------------------------------------------------------------------------------------------------
+// ---- model ----------------------------------------------------------------------------------------------------------
+
 void check_model(const JsonField& model) {
   if (model.is_null()) model.refuse("an object");
   // Files from before 2020 have no type.
@@ -194,9 +195,9 @@ void read_byte_model(const JsonField& model, const Tokens& tokens, TokenizerData
   if (!unk.is_null() && single.size() < 256) unk.refuse("none: some bytes have no token");
 }
 
-// ---- the files beside tokenizer.json
-// ---------------------------------------------------------------------------------- A token by its text, or as an
-// object with its text.
+// ---- the files beside tokenizer.json --------------------------------------------------------------------------------
+
+// A token by its text, or as an object with its text.
 std::optional<Token> named_token(const JsonField& field, const Tokens& tokens) {
   if (field.is_null()) return std::nullopt;
   const JsonField text = field.json().is_object() ? field.get("content") : field;
