@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/map_trial.h"
+#include "kv/layers/minicache.h"
 
 namespace lamina {
 namespace {
@@ -20,23 +21,23 @@ double mean_distance(const std::vector<float>& a, const std::vector<float>& b, s
 }  // namespace
 
 std::vector<PairDistance> rank_alike(Model& model, ThreadPool& pool, const std::vector<std::vector<Token>>& sentences,
-                                     const MiniCache& config, bool across_kinds) {
+                                     const PairOptions& options) {
   const KvShape shape = model.shape();
   const MapTrial trial(model, pool, sentences, KvSpec::parse("f32", shape), MapTrial::Feed::kPrompt);
   const StepTrace& trace = trial.traces().front();  // a prompt without a grid is one step
   std::vector<PairDistance> pairs;
   for (int lower = 0; lower < shape.layers; ++lower)
     for (int deeper = lower + 1; deeper < shape.layers; ++deeper)
-      if (across_kinds || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}))
+      if (options.across_kinds || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}))
         pairs.push_back({.lower = lower, .deeper = deeper});
-  const auto part = static_cast<std::size_t>(config.by_head ? shape.head_dim : shape.kv_heads * shape.head_dim);
+  const auto part = static_cast<std::size_t>(options.by_head ? shape.head_dim : shape.kv_heads * shape.head_dim);
   pool.parallel_for(static_cast<int>(pairs.size()), [&](int i, int) {
     PairDistance& pair = pairs[static_cast<std::size_t>(i)];
     const auto& lower = trace.layers[static_cast<std::size_t>(pair.lower)];
     const auto& deeper = trace.layers[static_cast<std::size_t>(pair.deeper)];
-    const double k = config.keys ? mean_distance(lower.k, deeper.k, part) : 0;
-    const double v = config.values ? mean_distance(lower.v, deeper.v, part) : 0;
-    pair.distance = (k + v) / (config.keys && config.values ? 2 : 1);
+    const double k = options.keys ? mean_distance(lower.k, deeper.k, part) : 0;
+    const double v = options.values ? mean_distance(lower.v, deeper.v, part) : 0;
+    pair.distance = (k + v) / (options.keys && options.values ? 2 : 1);
   });
   std::ranges::sort(pairs, [](const PairDistance& a, const PairDistance& b) {
     if (a.distance != b.distance) return a.distance < b.distance;
