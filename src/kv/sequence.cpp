@@ -7,11 +7,18 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kv/bits/hadamard.h"
 
 namespace lamina {
 namespace {
 
 Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
+
+std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
+  std::vector<float> result(x, x + size);
+  for (std::size_t at = 0; at < size; at += static_cast<std::size_t>(head_dim)) hadamard(&result[at], head_dim);
+  return result;
+}
 
 }  // namespace
 
@@ -71,6 +78,13 @@ void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, co
   assert(route.writes.has_value() && first >= length_);
   std::vector<Slot>& slots = parts_[static_cast<std::size_t>(index(*route.writes))].slots;
   const auto width = static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
+  std::vector<float> rotated_k, rotated_v;
+  if (spec_->rotate && k != nullptr) {
+    rotated_k = rotated(k, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
+    rotated_v = rotated(v, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
+    k = rotated_k.data();
+    v = rotated_v.data();
+  }
   std::size_t column = 0;
   for (Slot& slot : slots) {
     slot.append(*pool_, route.view, first, tokens, k ? k + column : nullptr, v ? v + column : nullptr, width);

@@ -28,7 +28,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer", "rotate",
+    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -37,6 +37,7 @@ struct Parts {
   std::string layers_term;
   std::shared_ptr<const TokenPolicy> tokens;
   const Bits* bits = nullptr;
+  bool rotate = false;
   int grid = 0;
   bool full = false;
 };
@@ -46,6 +47,7 @@ std::vector<std::string_view> known_names() {
   for (const std::string_view name : layer_term_names()) names.push_back(name);
   for (const std::string_view name : token_policy_names()) names.push_back(name);
   for (const Bits& bits : kBits) names.push_back(bits.name);
+  names.emplace_back("rotate");
   names.emplace_back("grid");
   return names;
 }
@@ -118,14 +120,19 @@ Parts take_terms(const std::vector<Term>& terms, const KvShape& shape, UpwardMap
       term.expect_keys({});
       require(!parts.full, "full comes twice");
       parts.full = true;
+    } else if (term.name == "rotate") {
+      term.expect_keys({});
+      require(!parts.rotate, "rotate comes twice");
+      parts.rotate = true;
     } else if (term.name == "grid") {
       take_grid(term, parts);
     } else if (!take_layers(term, shape, upward, parts) && !take_tokens(term, parts) && !take_bits(term, parts)) {
       fail_unknown(term.name);
     }
   }
-  require(!parts.full || (parts.layers_term.empty() && parts.tokens == nullptr && parts.bits == nullptr),
-          "full stands for all three axes, so it goes with grid only");
+  require(
+      !parts.full || (parts.layers_term.empty() && parts.tokens == nullptr && parts.bits == nullptr && !parts.rotate),
+      "full stands for all three axes, so it goes with grid only");
   return parts;
 }
 
@@ -134,6 +141,7 @@ std::string print(const std::string& layers, const Parts& parts) {
   if (!layers.empty()) terms.push_back(layers);
   if (parts.tokens != nullptr) terms.push_back(parts.tokens->text());
   if (parts.bits != nullptr && parts.bits->name != "f16") terms.emplace_back(parts.bits->name);
+  if (parts.rotate) terms.emplace_back("rotate");
   if (terms.empty()) terms.emplace_back("full");
   if (parts.grid > 0) terms.push_back(fmt::format("grid({})", parts.grid));
   return fmt::format("{}", fmt::join(terms, " + "));
@@ -156,6 +164,7 @@ KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upw
     spec.k = parts.bits->k;
     spec.v = parts.bits->v;
   }
+  spec.rotate = parts.rotate;
   spec.grid = parts.grid;
   if (spec.tokens != nullptr && spec.tokens->observes(Phase::kPrompt, 1).any())
     require(!spec.layers.cyclic(),

@@ -4,16 +4,18 @@
 //
 //   full                                        the dense f16 cache (the default)
 //   k8v8                                        bits
+//   k4v4 + rotate                               bits
 //   map(0_0_2_2) + window(window=512)           layers + tokens
 //   kvsharer(map=strategy.json) + streaming(window=1020) + k8v4 + grid(512)
 //
 //   layers  map(0_0_2_2) kvsharer(map=FILE) lckv(w=2) …, see kv/layers/registry.h
 //   tokens  streaming(…) window(…) h2o(…), see the files of kv/tokens/
 //   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
+//   rotate  with bits: rows are rotated before they are encoded, see kv/bits/hadamard.h
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
 //
-// Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + grid with defaults
-// omitted, "full" for the three axes when nothing else is left.
+// Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + rotate + grid with
+// defaults omitted, "full" for the three axes when nothing else is left.
 #pragma once
 #include <memory>
 #include <string>
@@ -31,6 +33,7 @@ struct KvSpec {
   LayerMap layers;
   std::shared_ptr<const TokenPolicy> tokens;  // null: every row lives on
   Format k = Format::kF16, v = Format::kF16;
+  bool rotate = false;  // rows are stored rotated, those of the tail included
   MiniCache minicache;  // how pairs of layers are merged, where the map has any
   int grid = 0;         // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
 

@@ -276,6 +276,7 @@ void Model::attend_rows(Step& step, int layer) {
          .sees = {.window = route.window, .lagged = route.lagged},
          .lse = &work.lse[row * static_cast<std::size_t>(config_.heads)],
          .prompt = chunk.prompt,
+         .rotate = chunk.kv->spec().rotate,
          .observation = chunk.kv->observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
     row += chunk.tokens.size();
   }
