@@ -30,7 +30,7 @@ std::vector<std::string> policy_names(const FastGenPolicy& policy) {
 
 FastGenProfile profile_fastgen(Model& model, ThreadPool& pool, const std::shared_ptr<const KvSpec>& spec,
                                std::span<const Token> prompt, int batch, int decode) {
-  const auto* const policy = dynamic_cast<const FastGenPolicy*>(spec->tokens.get());
+  const auto* const policy = dynamic_cast<const FastGenPolicy*>(spec->slots.front().tokens.get());
   require(policy != nullptr, "\"{}\" has no fastgen term, there is nothing to profile", spec->text());
   require(spec->grid == 0, "\"{}\": FastGen profiles a whole prompt, grid cuts it", spec->text());
   FastGenProfile profile{.policies = policy_names(*policy), .heads = {}};

@@ -10,7 +10,6 @@ namespace lamina {
 
 void KvSequence::commit(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
-  const TokenPolicy* const policy = spec_->tokens.get();
   length_ += accepted;
   each_slot([&](Slot& slot) {
     slot.apply_staged(accepted);
@@ -27,11 +26,11 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   for (Parts& parts : parts_) {
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
-    const bool evicted = lossy && policy && evict(parts, step);
+    const bool evicted = lossy && parts.policy && evict(parts, step);
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);
-      if (evicted) slot.pin(*pool_, policy->pinned_rows());
+      if (evicted) slot.pin(*pool_, parts.policy->pinned_rows());
       slot.encode(*pool_);
     }
     ++step.slot;
@@ -40,8 +39,8 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
 }
 
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
-  const TokenPolicy& policy = *spec_->tokens;
   Parts& parts = parts_.at(static_cast<std::size_t>(index(slot)));
+  const TokenPolicy& policy = *parts.policy;
   const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
   Sets sets;
   for (const Slot& part : parts.slots) {
@@ -62,7 +61,7 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
 
 // Whether rows went.
 bool KvSequence::evict(Parts& parts, const Step& step) {
-  const TokenPolicy& policy = *spec_->tokens;
+  const TokenPolicy& policy = *parts.policy;
   const Sets all = this->sets(SlotId{step.slot}, step.phase);
   const std::vector<HeadRows>& sets = all.rows;
   std::vector<Keep> keep(sets.size());

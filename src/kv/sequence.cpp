@@ -24,23 +24,23 @@ std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
     : spec_(std::move(spec)), shape_(shape), pool_(&pool) {
-  const SlotFormats formats{.raw_k = raw_format(spec_->k), .raw_v = raw_format(spec_->v), .k = spec_->k, .v = spec_->v};
   const LayerMap& layers = spec_->layers;
   for (int i = 0; i < layers.slots(); ++i) {
     const SlotId slot{i};
+    const auto& [tokens, k, v] = (*spec_)[slot];
+    const SlotFormats formats{.raw_k = raw_format(k), .raw_v = raw_format(v), .k = k, .v = v};
     const MiniCache* merge = layers.views(slot) > 1 ? &spec_->minicache : nullptr;
-    const bool by_head = spec_->tokens && spec_->tokens->by_head() && merge == nullptr;
     KvShape part = shape;
-    if (by_head) part.kv_heads = 1;
-    Parts parts{.slots = {}, .readers = {}};
+    if (tokens && tokens->by_head() && merge == nullptr) part.kv_heads = 1;
+    Parts parts{.policy = tokens.get(), .slots = {}, .readers = {}};
     for (int head = 0; head < shape.kv_heads; head += part.kv_heads)
       parts.slots.emplace_back(part, pool.memory().block_bytes, formats, layers.window(slot), merge);
-    for (int layer = 0; spec_->tokens && layer < shape.layers; ++layer) {
+    for (int layer = 0; tokens && layer < shape.layers; ++layer) {
       const Route& route = layers[LayerId{layer}];
-      const bool owner = route.writes == slot;
-      if (route.reads == slot && (owner || spec_->tokens->readers() != Readers::kOwner))
+      if (route.reads == slot && (route.writes == slot || tokens->readers() != Readers::kOwner))
         parts.readers.push_back(LayerId{layer});
     }
+    wants_classes_ = wants_classes_ || (tokens && tokens->reads_classes());
     parts_.push_back(std::move(parts));
   }
 }
@@ -58,6 +58,7 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
   std::swap(classes_, other.classes_);
+  std::swap(wants_classes_, other.wants_classes_);
   std::swap(evicted_, other.evicted_);
   return *this;
 }
@@ -94,8 +95,8 @@ void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, co
 
 std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   const Route& route = spec_->layers[layer];
-  const bool renumbers = spec_->tokens && spec_->tokens->renumbers();
   Parts& parts = parts_[static_cast<std::size_t>(index(route.reads))];
+  const bool renumbers = parts.policy && parts.policy->renumbers();
   if (parts.slots.size() == 1) return parts.slots.front().segments(route.view, renumbers);
   parts.heads.clear();
   for (Slot& slot : parts.slots) parts.heads.push_back(slot.segments(route.view, renumbers).front());
@@ -108,13 +109,13 @@ void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
 }
 
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
-  if (!spec_->tokens) return {};
-  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
-  const Observe what = spec_->tokens->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
+  if (!parts.policy) return {};
+  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
+  const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   const auto reader = std::ranges::find(parts.readers, layer);
   if (!what.any() || reader == parts.readers.end()) return {};
-  const bool apart_readers = spec_->tokens->readers() == Readers::kMax;
+  const bool apart_readers = parts.policy->readers() == Readers::kMax;
   const int readers = apart_readers ? static_cast<int>(parts.readers.size()) : 1;
   parts.mass.clear();
   for (Slot& slot : parts.slots) {
@@ -148,7 +149,7 @@ void KvSequence::truncate(Pos length) {
 std::string KvSequence::why_not_truncate(Pos length) const {
   if (length < 0 || length > length_) return "there are no such tokens";
   if (length == length_) return {};
-  if (spec_->tokens && spec_->tokens->observes(Phase::kPrompt, length_).any())
+  if (spec_->observes())
     return fmt::format("under \"{}\" the attention of the longer text has been counted", spec_->text());
   if (evicted_) return fmt::format("\"{}\" has dropped rows that the shorter text still had", spec_->text());
   std::string reason;

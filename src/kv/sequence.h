@@ -35,7 +35,7 @@ class KvSequence {
   // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
   void expect_prompt(Pos tokens) { prompt_end_ = length_ + tokens; }
   // What the tokens are that come after the first `first` ones, for policies that go by it.
-  bool wants_classes() const { return spec_->tokens && spec_->tokens->reads_classes(); }
+  bool wants_classes() const { return wants_classes_; }
   void note_classes(Pos first, std::span<const TokenClass> classes);
   // Where attention adds up what the spec's token policy wants to know of the queries of `layer` in this step, after
   // its rows were appended; nothing to observe is an empty one. Valid as segments() is.
@@ -77,6 +77,7 @@ class KvSequence {
  private:
   // The rows of one slot: a part for all KV heads, or, where the token policy keeps other rows in each, one for each.
   struct Parts {
+    const TokenPolicy* policy = nullptr;  // null: every row lives on
     std::vector<Slot> slots;
     std::vector<LayerId> readers;                   // the layers that the policy observes
     std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
@@ -103,7 +104,8 @@ class KvSequence {
   std::vector<Parts> parts_;  // [slot]
   Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
   std::vector<TokenClass> classes_;  // [position] if the policy wants them
-  bool evicted_ = false;             // the policy has dropped rows
+  bool wants_classes_ = false;
+  bool evicted_ = false;  // the policy has dropped rows
 };
 
 // Address space for whatever a sequence of any spec holds at its peak: raw and encoded rows of a text of `length`
