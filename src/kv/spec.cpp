@@ -214,13 +214,13 @@ std::vector<SlotSpec> slots_of(const LayerMap& layers, const Parts& parts) {
 
 // Error for a policy that cannot work on these layers.
 void check(const KvSpec& spec) {
-  for (const SlotSpec& slot : spec.slots) {
-    if (slot.tokens == nullptr) continue;
-    require(!slot.tokens->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
-            "{} measures attention, but layers that read higher ones run over a prompt several times",
-            slot.tokens->text());
-    require(!slot.tokens->reads_keys(Phase::kPromptEnd) || spec.minicache.pairs.empty(),
-            "{} goes by the norms of keys, minicache merges keys", slot.tokens->text());
+  for (int i = 0; i < spec.layers.slots(); ++i) {
+    const auto& policy = spec[SlotId{i}].tokens;
+    if (policy == nullptr) continue;
+    require(!policy->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
+            "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
+    require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
+            "{} goes by the norms of keys, minicache merges keys", policy->text());
   }
 }
 
