@@ -319,7 +319,7 @@ def minicache_batch_section(args):
 def lckv_section(args):
     text = ["## LCKV on random weights\n\nAs the paper did: shapes of its models, weights of random 4-bit codes, speed and bytes "
             "only. m = 7, b = 2: a prompt runs 9 times through the layers that share.\n"]
-    for shape, depth, budget in [("tiny", 2048, "64MB"), ("tinyllama", 2048, "256MB")]:
+    for shape, depth, budget in [("tiny", 1024, "32MB"), ("tinyllama", 256, "32MB")]:
         path = WORK / f"{shape}.gguf"
         if not path.exists():
             subprocess.run([sys.executable, ROOT / "tools/random_model.py", shape, path], check=True)
