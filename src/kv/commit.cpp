@@ -41,7 +41,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
 // Whether rows went.
 bool KvSequence::evict(Parts& parts, const Step& step) {
   const TokenPolicy& policy = *spec_->tokens;
-  const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
+  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
   std::vector<Slot::Listed> lists;
   std::vector<HeadRows> sets;
   for (const Slot& slot : parts.slots) lists.push_back(slot.list());
@@ -49,7 +49,8 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
     sets.push_back({.pos = lists[i].pos,
                     .mass = lists[i].mass,
                     .readers = readers,
-                    .columns = parts.slots[i].mass_columns() / readers});
+                    .columns = parts.slots[i].mass_columns() / readers,
+                    .combined = policy.readers()});
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
   bool evicted = false;

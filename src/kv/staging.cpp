@@ -21,7 +21,7 @@ std::vector<Run*> Slot::measured_runs() {
 }
 
 void Slot::set_mass_columns(int columns) {
-  for (Run* run : runs()) run->set_mass_columns(columns);
+  for (Run* run : measured_runs()) run->set_mass_columns(columns);
 }
 
 std::span<float* const> Slot::stage(int reader, int readers, int columns, int tokens, bool apart) {

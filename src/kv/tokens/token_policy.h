@@ -30,10 +30,11 @@ enum class Readers : std::uint8_t { kOwner, kSum, kMax };
 struct HeadRows {
   std::span<const Pos> pos;
   std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; may be empty
-  int readers = 1;                // more than one only for Readers::kMax
+  int readers = 1;                // layers; each has sums of its own, whose order no cut of a prompt changes
   int columns = 0;                // of one reader
+  Readers combined{};
 
-  // What the row was given in all heads: the sum of one reader, or the most of any. Of one of `kinds`.
+  // What the row was given in all heads: the sum over the readers, or the most of any. Of one of `kinds`.
   double total(std::size_t row, int kind = 0, int kinds = 1) const {
     return readers * columns == 1 ? mass[row] : sum_of(row, kind, kinds);
   }
