@@ -21,6 +21,27 @@
 namespace lamina {
 namespace {
 
+const char* format_name(Format format) {
+  switch (format) {
+    case Format::kF32:
+      return "f32";
+    case Format::kF16:
+      return "f16";
+    case Format::kBF16:
+      return "bf16";
+    case Format::kInt8:
+      return "int8";
+    case Format::kInt4:
+      return "int4";
+  }
+  return "unknown";
+}
+
+std::string type_of(const KvSpec& spec, Format SlotSpec::*format) {
+  const auto differs = [&](const SlotSpec& slot) { return slot.*format != spec.slots.front().*format; };
+  return std::ranges::any_of(spec.slots, differs) ? "mixed" : format_name(spec.slots.front().*format);
+}
+
 struct Test {
   int prompt = 0, gen = 0;  // tokens; a prompt comes first
 };
@@ -221,8 +242,8 @@ void Bench::measure(std::span<const KvSequence> start, const Test& test) {
 BenchResult Bench::describe(std::span<const KvSequence> start, const Test& test) const {
   const KvSequence& kv = start.front();
   return {.kv_spec = kv.spec().text(),
-          .k = kv.spec().k,
-          .v = kv.spec().v,
+          .type_k = type_of(kv.spec(), &SlotSpec::k),
+          .type_v = type_of(kv.spec(), &SlotSpec::v),
           .batch = batch_,
           .threads = threads_,
           .sequences = static_cast<int>(start.size()),

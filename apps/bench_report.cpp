@@ -35,22 +35,6 @@ Statistics statistics(std::vector<double> samples) {
   return s;
 }
 
-const char* format_name(Format format) {
-  switch (format) {
-    case Format::kF32:
-      return "f32";
-    case Format::kF16:
-      return "f16";
-    case Format::kBF16:
-      return "bf16";
-    case Format::kInt8:
-      return "int8";
-    case Format::kInt4:
-      return "int4";
-  }
-  return "unknown";
-}
-
 std::string human_count(double count) {
   return count < 1e9 ? fmt::format("{:.2f} M", count / 1e6) : fmt::format("{:.2f} B", count / 1e9);
 }
@@ -120,8 +104,8 @@ nlohmann::ordered_json BenchReport::record(const BenchResult& r) const {
           {"n_batch", r.batch},
           {"n_threads", r.threads},
           {"n_parallel", r.sequences},
-          {"type_k", format_name(r.k)},
-          {"type_v", format_name(r.v)},
+          {"type_k", r.type_k},
+          {"type_v", r.type_v},
           {"kv_spec", r.kv_spec},
           {"n_prompt", r.prompt},
           {"n_gen", r.gen},

@@ -23,7 +23,7 @@ struct BenchModel {
 
 struct BenchResult {
   std::string kv_spec{};
-  Format k{}, v{};
+  std::string type_k{}, type_v{};  // "mixed" where layers differ
   int batch = 0, threads = 0, sequences = 1;
   int prompt = 0, gen = 0, depth = 0;  // tokens of each sequence
   std::string time{};                  // when the test began, UTC, ISO 8601

@@ -18,6 +18,16 @@
 namespace lamina {
 namespace {
 
+// "8", or "4 to 16" where layers differ.
+std::string bits_of(const KvSpec& spec, Format SlotSpec::*format) {
+  int least = 32, most = 0;
+  for (const SlotSpec& slot : spec.slots) {
+    least = std::min(least, bits(slot.*format));
+    most = std::max(most, bits(slot.*format));
+  }
+  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
+}
+
 using nlohmann::ordered_json;
 
 struct Arguments {
@@ -106,11 +116,12 @@ void Conversation::show_cache() const {
       "layers  {} of {} hold rows\n"
       "tokens  {} in the text, {:.1f} % of their rows kept\n"
       "bits    {} for keys, {} for values\n"
-      "bytes   {} = rows {} + scales {} + gains {} + positions {} + slack {}\n"
+      "bytes   {} = rows {} + scales {} + gains {} + positions {} + mass {} + slack {}\n"
       "ratio   {:.2f} to dense f16 at this length; {:.2f} at most so far\n",
       kv.spec().text(), kv.spec().layers.slots(), shape.layers, kv.length(), 100 * kv.kept_fraction(),
-      bits(kv.spec().k), bits(kv.spec().v), bytes.total(), bytes.rows, bytes.scales, bytes.gains, bytes.positions,
-      bytes.slack, bytes.total() ? dense / static_cast<double>(bytes.total()) : 1.0,
+      bits_of(kv.spec(), &SlotSpec::k), bits_of(kv.spec(), &SlotSpec::v), bytes.total(), bytes.rows, bytes.scales,
+      bytes.gains, bytes.positions, bytes.mass, bytes.slack,
+      bytes.total() ? dense / static_cast<double>(bytes.total()) : 1.0,
       session_.peak_bytes() ? dense / static_cast<double>(session_.peak_bytes()) : 1.0);
 }
 

@@ -126,6 +126,7 @@ void add_bench(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_search(CLI::App& program);
 void add_tokenize(CLI::App& program);
+void add_profile(CLI::App& program);
 void add_convert(CLI::App& program);
 
 }  // namespace lamina

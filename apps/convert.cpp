@@ -28,25 +28,19 @@ std::string spec_of(const std::string& map) {
   return marked ? fmt::format("map({},window={})", map, kDefaultWindow) : fmt::format("map({})", map);
 }
 
+// The spec as it is printed has every kind of map as a list of layers.
 LckvMap parse_map(const std::string& text, const KvShape& shape) {
-  const KvSpec spec = KvSpec::parse(spec_of(text), shape, UpwardMaps::kAny);
-  LckvMap map{.window = kDefaultWindow};
-  if (spec.text() == "full") {  // each layer its own
-    std::vector<LayerType> types(static_cast<std::size_t>(shape.layers));
-    for (std::size_t layer = 0; layer < types.size(); ++layer) types[layer].target = static_cast<int>(layer);
-    map.layer_types = print_layer_types(types);
-  } else {
-    const std::vector<Term> terms = parse_terms(spec.text());
-    require(terms.size() == 1 && terms.front().name == "map",
-            "--map is \"{}\", expected layer types like 0_2_2_3 or a map that has them: map, lckv, cla, yoco, pizza, "
-            "sandwich, lasagna",
-            excerpt(text));
-    const Term& term = terms.front();
-    map.layer_types = term.bare("0_0_2_2");
-    map.window = term.integer("window", 1, kMostCount, kDefaultWindow);
-    map.forward_passes = term.integer("m", 0, kMostCount, map.forward_passes);
-    map.backward_passes = term.integer("b", 1, kMostCount, map.backward_passes);
-  }
+  const std::string printed = KvSpec::parse(spec_of(text), shape, UpwardMaps::kAny).text();
+  const std::string identity = fmt::format("map({})", print_layer_types(identity_targets(shape.layers)));
+  const std::vector<Term> terms = parse_terms(printed == "full" ? identity : printed);
+  require(terms.size() == 1 && terms.front().name == "map",
+          "--map is \"{}\", expected layer types like 0_2_2_3 or a map that has them: map, lckv, cla, yoco, pizza, "
+          "sandwich, lasagna",
+          excerpt(text));
+  const Term& term = terms.front();
+  LckvMap map{.layer_types = term.bare("0_0_2_2"), .window = term.integer("window", 1, kMostCount, kDefaultWindow)};
+  map.forward_passes = term.integer("m", 0, kMostCount, map.forward_passes);
+  map.backward_passes = term.integer("b", 1, kMostCount, map.backward_passes);
   for (const LayerType& type : parse_layer_types(map.layer_types)) map.targets.push_back(type.target);
   return map;
 }

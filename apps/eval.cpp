@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina eval ppl: perplexity of a text under KV specs, and how far their logits are from a base's or from a file's.
+#include "eval.h"
+
 #include <cstdint>
 #include <iostream>
 #include <limits>
@@ -211,6 +213,7 @@ void add_eval(CLI::App& program) {
   CLI::App* eval = program.add_subcommand("eval", "measure quality");
   eval->require_subcommand(1);
   add_perplexity(*eval);
+  add_passkey(*eval);
 }
 
 }  // namespace lamina

@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
   lamina::add_bench(program);
   lamina::add_eval(program);
   lamina::add_search(program);
+  lamina::add_profile(program);
   lamina::add_tokenize(program);
   lamina::add_convert(program);
   try {

@@ -36,6 +36,7 @@ void plan(const Arguments& args) {
                     {"scales", p.steady.scales},
                     {"gains", p.steady.gains},
                     {"positions", p.steady.positions},
+                    {"mass", p.steady.mass},
                     {"slack", p.steady.slack},
                     {"kv_ratio", dense / static_cast<double>(p.steady.total())},
                     {"peak_bytes", p.peak_bytes},
@@ -48,13 +49,14 @@ void plan(const Arguments& args) {
   }
   fmt::print("{}: {} layers, {} KV heads of {}; a prompt of {} tokens in steps of {}\n", config.name, config.layers,
              config.kv_heads, config.head_dim, context, args.model.batch);
-  fmt::print("{:>12} {:>6} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}  {}\n", "bytes", "ratio", "prompt peak", "rows",
-             "scales", "gains", "positions", "slack", "kv");
+  fmt::print("{:>12} {:>6} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n", "bytes", "ratio", "prompt peak",
+             "rows", "scales", "gains", "positions", "mass", "slack", "kv");
   for (const auto& row : rows)
-    fmt::print("{:>12} {:>6.2f} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}  {}\n", row["kv_bytes"].get<std::size_t>(),
-               row["kv_ratio"].get<double>(), row["peak_bytes"].get<std::size_t>(), row["rows"].get<std::size_t>(),
-               row["scales"].get<std::size_t>(), row["gains"].get<std::size_t>(), row["positions"].get<std::size_t>(),
-               row["slack"].get<std::size_t>(), row["kv_spec"].get<std::string>());
+    fmt::print("{:>12} {:>6.2f} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n",
+               row["kv_bytes"].get<std::size_t>(), row["kv_ratio"].get<double>(), row["peak_bytes"].get<std::size_t>(),
+               row["rows"].get<std::size_t>(), row["scales"].get<std::size_t>(), row["gains"].get<std::size_t>(),
+               row["positions"].get<std::size_t>(), row["mass"].get<std::size_t>(), row["slack"].get<std::size_t>(),
+               row["kv_spec"].get<std::string>());
   for (const auto& spec : specs) {
     if (!merged_layers(*spec).empty())
       fmt::print("{}: {}. Which rows are kept apart depends on the text: here keep={} of them.\n", spec->text(),

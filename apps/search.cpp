@@ -25,11 +25,9 @@
 namespace lamina {
 namespace {
 
-struct Arguments {
-  ModelArguments model;
+struct Arguments : SearchArguments {
   KvSharerOptions options;
-  std::string calibration, share, output;
-  int sentences = 30, tokens = 64;
+  std::string share;
 };
 
 struct Share {
@@ -64,9 +62,8 @@ OnTrial report(Progress& progress, const KvSharerOptions& options) {
   };
 }
 
-std::string summary(const KvSharerSearch& search, const std::string& output) {
-  std::vector<LayerType> map;
-  for (const int source : search.choice.target) map.push_back({source, false});
+std::string summary(const KvSharerSearch& search, const SearchArguments& args) {
+  const std::vector<int>& map = search.choice.target;
   const std::string score = search.options.objective == KvSharerObjective::kCosine || search.choice.accepted.empty()
                                 ? ""
                                 : fmt::format(", KL {:.4f}", search.choice.accepted.back().score);
@@ -78,33 +75,38 @@ std::string summary(const KvSharerSearch& search, const std::string& output) {
       "use      --kv '{}'\n",
       search.choice.shared(), map.size(), print_layer_types(map), search.cosine, search.calibration.sentences,
       search.calibration.tokens, score, search.choice.tries, search.seconds,
-      fmt::format("kvsharer(map={}{})", lamina::quoted(output == "-" ? "FILE" : output),
-                  search.options.ranking.across_kinds ? ",kinds=any" : ""));
+      fmt::format("kvsharer(map={}{})", quoted_output(args), search.options.ranking.across_kinds ? ",kinds=any" : ""));
 }
 
 void search(Arguments args) {
   const Stopwatch stopwatch;
-  const std::string text = read_file(args.calibration);
-  Loaded loaded(args.model);
-  const ModelConfig& config = loaded.model.config();
-  args.options.share = layers_to_share(args, config.layers);
-  require(args.tokens <= config.context, "--tokens is {}, the model was trained with {} tokens of context", args.tokens,
-          config.context);
-  const auto sentences = cut_sentences(text, args.calibration, args.sentences, args.tokens,
-                                       [&](std::string_view line) { return loaded.tokenizer.encode(line, false); });
-  require_writable(args.output);
+  SearchInput input(args);
+  Model& model = input.loaded.model;
+  args.options.share = layers_to_share(args, model.config().layers);
   KvSharerSearch found;
   {
     Progress progress("search", 0);
-    found = search_kvsharer(loaded.model, loaded.pool, sentences, args.options, report(progress, args.options));
+    found = search_kvsharer(model, input.loaded.pool, input.sentences, args.options, report(progress, args.options));
   }
-  found.architecture = loaded.model.file().architecture();
-  found.calibration = {args.calibration, sha256_hex(text), args.sentences, args.tokens};
+  found.architecture = model.file().architecture();
+  found.calibration = input.calibration;
   found.seconds = stopwatch.seconds();
-  write_result(args.output, print_kvsharer(found, loaded.model.shape()));
-  (args.output == "-" ? std::cerr : std::cout) << summary(found, args.output) << std::flush;
+  write_result(args, print_kvsharer(found, model.shape()), summary(found, args));
   require(!found.exhausted(), "the ranking is exhausted: {} of {} layers can be shared; {} holds what was found",
           found.choice.shared(), args.options.share, args.output);
+}
+
+// Leaves no empty file where none was. "-": stdout.
+void require_writable(const std::string& path) {
+  if (path == "-") return;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (std::filesystem::exists(path, error))
+    require(std::fstream(path, std::ios::in | std::ios::out).is_open(), "{}: cannot write: {}", path,
+            std::strerror(errno));
+  else
+    require(::access(folder.empty() ? "." : folder.c_str(), W_OK) == 0, "{}: cannot write: {}", path,
+            std::strerror(errno));
 }
 
 template <class Enum>
@@ -146,7 +148,7 @@ void add_kvsharer(CLI::App& search_app) {
   auto args = std::make_shared<Arguments>();
   KvSharerOptions& options = args->options;
   CLI::App* app = search_app.add_subcommand("kvsharer", "which layers can read an earlier layer's K and V");
-  add_calibration_options(*app, args->model, args->calibration, args->sentences, args->tokens);
+  add_calibration_options(*app, *args);
   app->add_option("--share", args->share, "layers that are to read another's rows, as a number or as 25%")
       ->required()
       ->check([](const std::string& text) {
@@ -178,32 +180,40 @@ void add_kvsharer(CLI::App& search_app) {
 
 }  // namespace
 
-void add_calibration_options(CLI::App& app, ModelArguments& model, std::string& file, int& sentences, int& tokens) {
-  app.add_option("-m,--model", model.model, "model file (GGUF) or folder (Hugging Face)")->required();
-  app.add_option("-t,--threads", model.threads, "threads; 0: one for each processor")->check(CLI::Range(0, 1024));
-  app.add_option("--calibration", file, "text with a sentence a line; -: stdin")->required();
-  app.add_option("--sentences", sentences, "how many of its lines are used, the first that are long enough (30)")
+void add_calibration_options(CLI::App& app, SearchArguments& args) {
+  app.add_option("-m,--model", args.model.model, "model file (GGUF) or folder (Hugging Face)")->required();
+  app.add_option("-t,--threads", args.model.threads, "threads; 0: one for each processor")->check(CLI::Range(0, 1024));
+  app.add_option("--calibration", args.calibration, "text with a sentence a line; -: stdin")->required();
+  app.add_option("--sentences", args.sentences, "how many of its lines are used, the first that are long enough (30)")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--tokens", tokens, "tokens of each, cut there (64)")->check(CLI::Range(1, 1 << 24));
+  app.add_option("--tokens", args.tokens, "tokens of each, cut there (64)")->check(CLI::Range(1, 1 << 24));
 }
 
-void require_writable(const std::string& path) {
-  if (path == "-") return;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  std::error_code error;
-  if (std::filesystem::exists(path, error))
-    require(std::fstream(path, std::ios::in | std::ios::out).is_open(), "{}: cannot write: {}", path,
-            std::strerror(errno));
-  else
-    require(::access(folder.empty() ? "." : folder.c_str(), W_OK) == 0, "{}: cannot write: {}", path,
-            std::strerror(errno));
+SearchInput::SearchInput(const SearchArguments& args) : SearchInput(args, read_file(args.calibration)) {}
+
+SearchInput::SearchInput(const SearchArguments& args, const std::string& text)
+    : calibration{args.calibration, sha256_hex(text), args.sentences, args.tokens}, loaded(args.model) {
+  const int context = loaded.model.config().context;
+  require(args.tokens <= context, "--tokens is {}, the model was trained with {} tokens of context", args.tokens,
+          context);
+  sentences = cut_sentences(text, args.calibration, args.sentences, args.tokens,
+                            [&](std::string_view line) { return loaded.tokenizer.encode(line, false); });
+  require_writable(args.output);
 }
 
-void write_result(const std::string& path, std::string_view text) {
-  if (path == "-") return print_now(text);
-  std::ofstream file(path, std::ios::binary);
-  file << text << std::flush;
-  require(file.good(), "{}: cannot write: {}", path, std::strerror(errno));
+void write_result(const SearchArguments& args, std::string_view text, std::string_view summary) {
+  if (args.output == "-") {
+    print_now(text);
+  } else {
+    std::ofstream file(args.output, std::ios::binary);
+    file << text << std::flush;
+    require(file.good(), "{}: cannot write: {}", args.output, std::strerror(errno));
+  }
+  (args.output == "-" ? std::cerr : std::cout) << summary << std::flush;
+}
+
+std::string quoted_output(const SearchArguments& args) {
+  return lamina::quoted(args.output == "-" ? "FILE" : args.output);
 }
 
 void add_search(CLI::App& program) {

@@ -3,15 +3,36 @@
 #pragma once
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common.h"
+#include "kv/layers/strategy_file.h"
 
 namespace lamina {
 
-void add_calibration_options(CLI::App& app, ModelArguments& model, std::string& file, int& sentences, int& tokens);
-// Minutes of work should not end at a file that cannot be written. Leaves no empty file where none was. "-": stdout.
-void require_writable(const std::string& path);
-void write_result(const std::string& path, std::string_view text);
+struct SearchArguments {
+  ModelArguments model;
+  std::string calibration, output;
+  int sentences = 30, tokens = 64;
+};
+void add_calibration_options(CLI::App& app, SearchArguments& args);
+
+// A model and the sentences to search on. Error for a text that has too few, and for an output that cannot be written:
+// minutes of work should not end there.
+struct SearchInput {
+  explicit SearchInput(const SearchArguments& args);
+
+  Calibration calibration;
+  Loaded loaded;
+  std::vector<std::vector<Token>> sentences;
+
+ private:
+  SearchInput(const SearchArguments& args, const std::string& text);
+};
+
+// Writes the file, and what the user is to know of it to stdout; with the output "-" to stdout and stderr.
+void write_result(const SearchArguments& args, std::string_view text, std::string_view summary);
+std::string quoted_output(const SearchArguments& args);  // as a spec names the file
 
 void add_minicache_search(CLI::App& search_app);
 

@@ -268,6 +268,17 @@ def readers_section(args):
                     f"{row['kv_ratio']:.2f}"] for (name, _), row in zip(specs, told, strict=True)]))
 
 
+def groups_section(args):
+    place = WORK / "groups.md"
+    if not place.exists():
+        run = subprocess.run([ROOT / ".venv/bin/python", ROOT / "tools/minicache_groups.py", EVAL_TEXT], check=True,
+                             stdout=subprocess.PIPE, text=True)
+        place.write_text(run.stdout)
+    return ("## MiniCache with groups deeper than two\n\nA prototype in PyTorch (`tools/minicache_groups.py`), at equal saved rows. "
+            "Larger groups lose at 2 and at 8 saved layers and for values alone; where they win, at 4, pairs of values save as much "
+            "for less. So they are not built.\n\n" + place.read_text())
+
+
 def equal_bytes_section(args):
     best = strategy("smollm2", "25%", "--objective", "beam")
     specs = [("full", "full"), ("KVSharer 25 %", map_spec(best)), ("MiniCache 1/2", "minicache"), ("k8v8", "k8v8"),
@@ -332,6 +343,7 @@ SECTIONS = {
     "minicache-smollm2": lambda args: minicache_section(args, "smollm2"),
     "minicache-gemma3": lambda args: minicache_section(args, "gemma3"),
     "sweeps": sweep_section,
+    "groups": groups_section,
     "frontier-smollm2": lambda args: frontier_section(args, "smollm2"),
     "frontier-gemma3": lambda args: frontier_section(args, "gemma3"),
     "readers": readers_section,

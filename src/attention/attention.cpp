@@ -5,6 +5,7 @@
 #include <cassert>
 
 #include "attention/attend_call.h"
+#include "kv/bits/hadamard.h"
 
 namespace lamina {
 namespace {
@@ -75,6 +76,7 @@ void Attention::gather_queries(const Query& query, int kv_head, int first_token,
       for (int c = 0; c < shape_.head_dim; ++c) q[c] = from[c] * shape_.scale;
       std::fill(q + shape_.head_dim, q + dim_, 0.0F);
       rope_.rotate(q, query.pos[t] - shift);
+      if (query.rotate) hadamard(q, shape_.head_dim);
     }
 }
 

@@ -41,6 +41,7 @@ struct Query {
   Visibility sees{};
   float* lse = nullptr;  // [tokens][heads] or null: log-sum-exp of the scores, -inf where no row is visible
   bool prompt = false;   // rows of codes are read as on the prompt path even by a few tokens: see below
+  bool rotate = false;   // the rows are stored rotated (kv/bits/hadamard.h): so is the query, and the output back
   // Where the weights that these queries give are added up. Of a decoded token they are at hand; a prompt's are
   // computed again from lse, which must not be null then, in a second pass over the keys: each row's sum runs over the
   // queries in order, so it does not depend, to the bit, on how a prompt is cut into steps. `far` is for prompts only.

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "attention/attend_call.h"
+#include "kv/bits/hadamard.h"
 
 namespace lamina {
 
@@ -66,7 +67,9 @@ void Attention::merge_row(const float* partials, std::size_t count, int rows, in
   }
   const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
   const float factor = sum > 0 ? 1 / sum : 0;
-  for (int c = 0; c < shape_.head_dim; ++c) query.out[at * shape_.head_dim + c] = out[c] * factor;
+  float* const to = query.out + at * shape_.head_dim;
+  for (int c = 0; c < shape_.head_dim; ++c) to[c] = out[c] * factor;
+  if (query.rotate) hadamard(to, shape_.head_dim);
   if (query.lse) query.lse[at] = sum > 0 ? max + std::log(sum) : kNoScore;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace lamina {
 namespace {
@@ -52,6 +53,10 @@ json parse_json(std::string_view text, std::string_view file) {
   } catch (const json::exception&) {
     fail("{}: holds a number that is out of range", file);
   }
+}
+
+json read_json(const std::string& path, std::size_t most_bytes) {
+  return parse_json(read_text(path, most_bytes), path);
 }
 
 std::string shown(const json& value) {

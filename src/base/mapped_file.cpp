@@ -46,4 +46,11 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+std::string read_text(const std::string& path, std::size_t most_bytes, std::string_view kind) {
+  const MappedFile file(path);
+  const std::span<const std::byte> bytes = file.bytes();
+  require(bytes.size() <= most_bytes, "{}: {} bytes, expected {}at most {}", path, bytes.size(), kind, most_bytes);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 }  // namespace lamina

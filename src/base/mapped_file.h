@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lamina {
 
@@ -24,5 +25,9 @@ class MappedFile {
  private:
   std::span<const std::byte> bytes_;
 };
+
+// The content of a file. Error if it has more than `most_bytes`: expected "a strategy file of at most …" for the kind
+// "a strategy file of ".
+std::string read_text(const std::string& path, std::size_t most_bytes, std::string_view kind = "");
 
 }  // namespace lamina

@@ -14,15 +14,6 @@
 namespace lamina {
 namespace {
 
-// Address space for the rows of all sentences, raw and encoded, each as f32, and a few blocks for every plane that has
-// just begun. Only what is written takes memory.
-std::size_t capacity(const KvShape& shape, std::size_t sentences, std::size_t tokens) {
-  const auto runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
-  constexpr std::size_t kSlack = 512;
-  return sentences * runs * (tokens + kSlack) * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) *
-         sizeof(float);
-}
-
 // One block of logits is this large at most: they are never held for all rows.
 constexpr std::size_t kLogitsBytes = 32U << 20;
 
@@ -37,7 +28,8 @@ MapTrial::MapTrial(Model& model, ThreadPool& pool, std::vector<std::vector<Token
       threads_(pool),
       sentences_(std::move(sentences)),
       spec_(std::move(spec)),
-      blocks_(model.shape(), capacity(model.shape(), sentences_.size(), sentences_.at(0).size()), spec_.widest()) {
+      blocks_(model.shape(), sentences_.size() * most_bytes(model.shape(), static_cast<Pos>(sentences_.at(0).size())),
+              spec_.widest()) {
   plan_steps(feed);
   current_.resize(steps_.size());
   tried_.resize(steps_.size());

@@ -24,12 +24,14 @@ class MapTrial {
   // Runs the model with every layer for itself. `spec` is of the token and bits axes: its layers are left aside.
   MapTrial(Model& model, ThreadPool& pool, std::vector<std::vector<Token>> sentences, KvSpec spec, Feed feed);
 
-  // The judged tokens' states after the final norm, [sentence][judged token][hidden], valid until the next call. The
-  // map reads no layer from below.
+  // The judged tokens' states after the final norm, [sentence][judged token][hidden], valid until the next call. No
+  // layer of the map reads one above it.
   const std::vector<float>& run(const std::vector<int>& target);
   // Makes the map the current one.
   void adopt(const std::vector<int>& target);
 
+  // [step] what the model does under the current map, all sentences side by side.
+  const std::vector<StepTrace>& traces() const { return current_; }
   // K and V of each layer as appended under the current map, averaged over the sentences.
   std::vector<LayerRows> mean_rows() const;
 

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/map_trial.h"
+#include "kv/layers/minicache.h"
+
 namespace lamina {
 namespace {
 
@@ -15,42 +18,26 @@ double mean_distance(const std::vector<float>& a, const std::vector<float>& b, s
   return sum * static_cast<double>(part) / static_cast<double>(a.size());
 }
 
-// Runs the sentences as one step of the dense float32 cache.
-StepTrace record(Model& model, ThreadPool& pool, const std::vector<std::vector<Token>>& sentences) {
-  const KvShape shape = model.shape();
-  const auto spec = std::make_shared<KvSpec>(KvSpec::parse("f32", shape));
-  const auto tokens = static_cast<Pos>(sentences.front().size());
-  BlockPool blocks(shape, sentences.size() * most_bytes(shape, tokens), spec->widest());
-  std::vector<KvSequence> sequences;
-  for (std::size_t i = 0; i < sentences.size(); ++i) sequences.emplace_back(spec, shape, blocks);
-  std::vector<Chunk> chunks;
-  for (std::size_t i = 0; i < sentences.size(); ++i)
-    chunks.push_back({.kv = &sequences[i], .tokens = sentences[i], .logits = Chunk::Logits::kNone, .prompt = true});
-  Workspace work;
-  StepTrace trace;
-  model.record(chunks, work, pool, trace);
-  return trace;
-}
-
 }  // namespace
 
 std::vector<PairDistance> rank_alike(Model& model, ThreadPool& pool, const std::vector<std::vector<Token>>& sentences,
-                                     const MiniCache& config, bool across_kinds) {
+                                     const PairOptions& options) {
   const KvShape shape = model.shape();
-  const StepTrace trace = record(model, pool, sentences);
+  const MapTrial trial(model, pool, sentences, KvSpec::parse("f32", shape), MapTrial::Feed::kPrompt);
+  const StepTrace& trace = trial.traces().front();  // a prompt without a grid is one step
   std::vector<PairDistance> pairs;
   for (int lower = 0; lower < shape.layers; ++lower)
     for (int deeper = lower + 1; deeper < shape.layers; ++deeper)
-      if (across_kinds || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}))
+      if (options.across_kinds || shape.window(LayerId{lower}) == shape.window(LayerId{deeper}))
         pairs.push_back({.lower = lower, .deeper = deeper});
-  const auto part = static_cast<std::size_t>(config.by_head ? shape.head_dim : shape.kv_heads * shape.head_dim);
+  const auto part = static_cast<std::size_t>(options.by_head ? shape.head_dim : shape.kv_heads * shape.head_dim);
   pool.parallel_for(static_cast<int>(pairs.size()), [&](int i, int) {
     PairDistance& pair = pairs[static_cast<std::size_t>(i)];
     const auto& lower = trace.layers[static_cast<std::size_t>(pair.lower)];
     const auto& deeper = trace.layers[static_cast<std::size_t>(pair.deeper)];
-    const double k = config.keys ? mean_distance(lower.k, deeper.k, part) : 0;
-    const double v = config.values ? mean_distance(lower.v, deeper.v, part) : 0;
-    pair.distance = (k + v) / (config.keys && config.values ? 2 : 1);
+    const double k = options.keys ? mean_distance(lower.k, deeper.k, part) : 0;
+    const double v = options.values ? mean_distance(lower.v, deeper.v, part) : 0;
+    pair.distance = (k + v) / (options.keys && options.values ? 2 : 1);
   });
   std::ranges::sort(pairs, [](const PairDistance& a, const PairDistance& b) {
     if (a.distance != b.distance) return a.distance < b.distance;

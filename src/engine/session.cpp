@@ -24,13 +24,18 @@ std::span<const float> Session::prompt(std::span<const Token> tokens, const OnPr
   return last;
 }
 
+void Session::prompt_but_its_end(std::span<const Token> tokens) {
+  std::span<const float> last;
+  feed(tokens, nullptr, {}, last, Phase::kPrompt);
+}
+
 void Session::score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress) {
   std::span<const float> last;
   feed(tokens, &logits, progress, last);
 }
 
 void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
-                   std::span<const float>& last) {
+                   std::span<const float>& last, Phase end_phase) {
   require(!tokens.empty(), "the prompt is empty");
   require(tokens.size() <= static_cast<std::size_t>(room()),
           "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(),
@@ -41,7 +46,7 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
         {tokens.size() - done, static_cast<std::size_t>(options_.batch), static_cast<std::size_t>(kv_.step_limit())});
     const bool end = done + n == tokens.size();
     const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
-    last = step(tokens.subspan(done, n), wanted, end ? Phase::kPromptEnd : Phase::kPrompt);
+    last = step(tokens.subspan(done, n), wanted, end ? end_phase : Phase::kPrompt);
     if (logits) (*logits)(done, last);
     done += n;
     if (progress && !progress(done) && !end) {

@@ -29,6 +29,9 @@ class Session {
   // Appends a prompt and commits it as one (prompt end). Returns the logits after its last token, valid until the next
   // call; empty if `progress` stopped it. Error if the context cannot hold it or it is empty.
   std::span<const float> prompt(std::span<const Token> tokens, const OnProgress& progress = {});
+  // The same without the commit that ends it, for a look at what the token policy will see: kv().commit(kPromptEnd, 0)
+  // ends it then.
+  void prompt_but_its_end(std::span<const Token> tokens);
   // The same with the logits of every token.
   void score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress = {});
   // Appends one token and returns the logits after it. Error if the context is full.
@@ -46,7 +49,7 @@ class Session {
  private:
   std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
   void feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
-            std::span<const float>& last);
+            std::span<const float>& last, Phase end_phase = Phase::kPromptEnd);
 
   Model& model_;
   ThreadPool& pool_;

@@ -10,13 +10,13 @@ namespace lamina {
 
 void KvSequence::commit(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
-  const TokenPolicy* const policy = spec_->tokens.get();
   length_ += accepted;
   each_slot([&](Slot& slot) {
     slot.apply_staged(accepted);
     if (accepted < appended) slot.drop_from(*pool_, length_);
   });
   if (phase != Phase::kDecode) prompt_length_ = length_;
+  if (classes_.size() > static_cast<std::size_t>(length_)) classes_.resize(static_cast<std::size_t>(length_));
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
   Step step{.phase = phase,
             .length = length_,
@@ -26,11 +26,11 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   for (Parts& parts : parts_) {
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
-    const bool evicted = lossy && policy && evict(parts, step);
+    const bool evicted = lossy && parts.policy && evict(parts, step);
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);
-      if (evicted) slot.pin(*pool_, policy->pinned_rows());
+      if (evicted) slot.pin(*pool_, parts.policy->pinned_rows());
       slot.encode(*pool_);
     }
     ++step.slot;
@@ -38,19 +38,33 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   if (phase != Phase::kDecode) pool_->trim();
 }
 
+KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
+  Parts& parts = parts_.at(static_cast<std::size_t>(index(slot)));
+  const TokenPolicy& policy = *parts.policy;
+  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
+  Sets sets;
+  for (const Slot& part : parts.slots) {
+    sets.lists.push_back(part.list());
+    sets.key_norms.push_back(policy.reads_keys(phase) ? part.key_norms(*pool_) : std::vector<float>());
+  }
+  for (std::size_t i = 0; i < parts.slots.size(); ++i)
+    sets.rows.push_back({.pos = sets.lists[i].pos,
+                         .mass = sets.lists[i].mass,
+                         .readers = readers,
+                         .columns = parts.slots[i].mass_columns() / readers,
+                         .combined = policy.readers(),
+                         .kinds = policy.observes(phase, length_).kinds(),
+                         .key_norms = sets.key_norms[i],
+                         .classes = classes_,
+                         .tag = &parts.slots[i].tag()});
+  return sets;
+}
+
 // Whether rows went.
 bool KvSequence::evict(Parts& parts, const Step& step) {
-  const TokenPolicy& policy = *spec_->tokens;
-  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
-  std::vector<Slot::Listed> lists;
-  std::vector<HeadRows> sets;
-  for (const Slot& slot : parts.slots) lists.push_back(slot.list());
-  for (std::size_t i = 0; i < lists.size(); ++i)
-    sets.push_back({.pos = lists[i].pos,
-                    .mass = lists[i].mass,
-                    .readers = readers,
-                    .columns = parts.slots[i].mass_columns() / readers,
-                    .combined = policy.readers()});
+  const TokenPolicy& policy = *parts.policy;
+  const Sets all = this->sets(SlotId{step.slot}, step.phase);
+  const std::vector<HeadRows>& sets = all.rows;
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
   bool evicted = false;
@@ -67,10 +81,11 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
         dropped.push_back(sets[i].pos[row]);
     parts.slots[i].drop(*pool_, dropped);
   }
-  // what the prompt alone was measured for is forgotten with its end
-  if (step.phase == Phase::kPromptEnd && policy.observes(Phase::kPrompt, step.length).any()) {
+  // what was measured for the prompt's end alone is forgotten
+  const Observe observed = policy.observes(step.phase, step.length);
+  if (step.phase == Phase::kPromptEnd && observed.any()) {
     const int columns = policy.observes(Phase::kDecode, step.length).columns(shape_.query_group);
-    for (Slot& slot : parts.slots) slot.set_mass_columns(readers * slot.heads() * columns);
+    for (Slot& slot : parts.slots) slot.reduce_mass(sets.front().readers, observed.kinds(), columns);
   }
   return evicted;
 }

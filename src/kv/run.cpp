@@ -116,6 +116,18 @@ void Run::set_mass_columns(int columns) {
   columns_ = now;
 }
 
+void Run::sum_mass(int lists, int kinds) {
+  const std::size_t now = static_cast<std::size_t>(lists), part = columns_ / now;
+  for (std::size_t row = 0; row < pos_.size(); ++row)
+    for (std::size_t list = 0; list < now; ++list) {
+      const float* const from = &mass_[row * columns_ + list * part];
+      float sum = 0;
+      for (std::size_t c = 0; c < part; c += static_cast<std::size_t>(kinds)) sum += from[c];
+      mass_[row * columns_ + list] = sum;  // its own list is read by now
+    }
+  set_mass_columns(lists);
+}
+
 bool Run::is_dead(std::uint32_t row) const {
   if (dead_rows_ == 0) return false;
   const std::uint32_t at = first_ + row;

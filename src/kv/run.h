@@ -61,6 +61,7 @@ class Run {
 
   // Numbers that a token policy has measured, so many for each row; those beyond the former columns are 0.
   void set_mass_columns(int columns);
+  void sum_mass(int lists, int kinds);  // of each list of columns the sum of every kinds-th becomes its only column
   int mass_columns() const { return static_cast<int>(columns_); }
   std::span<float> mass() { return std::span(mass_).last(std::size_t{rows()} * columns_); }  // [rows()][columns]
   std::span<const float> mass() const { return std::span(mass_).last(std::size_t{rows()} * columns_); }

@@ -7,33 +7,40 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kv/bits/hadamard.h"
 
 namespace lamina {
 namespace {
 
 Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
 
+std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
+  std::vector<float> result(x, x + size);
+  for (std::size_t at = 0; at < size; at += static_cast<std::size_t>(head_dim)) hadamard(&result[at], head_dim);
+  return result;
+}
+
 }  // namespace
 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
     : spec_(std::move(spec)), shape_(shape), pool_(&pool) {
-  const SlotFormats formats{.raw_k = raw_format(spec_->k), .raw_v = raw_format(spec_->v), .k = spec_->k, .v = spec_->v};
   const LayerMap& layers = spec_->layers;
   for (int i = 0; i < layers.slots(); ++i) {
     const SlotId slot{i};
+    const auto& [tokens, k, v] = (*spec_)[slot];
+    const SlotFormats formats{.raw_k = raw_format(k), .raw_v = raw_format(v), .k = k, .v = v};
     const MiniCache* merge = layers.views(slot) > 1 ? &spec_->minicache : nullptr;
-    const bool by_head = spec_->tokens && spec_->tokens->by_head() && merge == nullptr;
     KvShape part = shape;
-    if (by_head) part.kv_heads = 1;
-    Parts parts{.slots = {}, .readers = {}};
+    if (tokens && tokens->by_head() && merge == nullptr) part.kv_heads = 1;
+    Parts parts{.policy = tokens.get(), .slots = {}, .readers = {}};
     for (int head = 0; head < shape.kv_heads; head += part.kv_heads)
       parts.slots.emplace_back(part, pool.memory().block_bytes, formats, layers.window(slot), merge);
-    for (int layer = 0; spec_->tokens && layer < shape.layers; ++layer) {
+    for (int layer = 0; tokens && layer < shape.layers; ++layer) {
       const Route& route = layers[LayerId{layer}];
-      const bool owner = route.writes == slot;
-      if (route.reads == slot && (owner || spec_->tokens->readers() != Readers::kOwner))
+      if (route.reads == slot && (route.writes == slot || tokens->readers() != Readers::kOwner))
         parts.readers.push_back(LayerId{layer});
     }
+    wants_classes_ = wants_classes_ || (tokens && tokens->reads_classes());
     parts_.push_back(std::move(parts));
   }
 }
@@ -50,6 +57,8 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(length_, other.length_);
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
+  std::swap(classes_, other.classes_);
+  std::swap(wants_classes_, other.wants_classes_);
   std::swap(evicted_, other.evicted_);
   return *this;
 }
@@ -70,6 +79,13 @@ void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, co
   assert(route.writes.has_value() && first >= length_);
   std::vector<Slot>& slots = parts_[static_cast<std::size_t>(index(*route.writes))].slots;
   const auto width = static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
+  std::vector<float> rotated_k, rotated_v;
+  if (spec_->rotate && k != nullptr) {
+    rotated_k = rotated(k, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
+    rotated_v = rotated(v, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
+    k = rotated_k.data();
+    v = rotated_v.data();
+  }
   std::size_t column = 0;
   for (Slot& slot : slots) {
     slot.append(*pool_, route.view, first, tokens, k ? k + column : nullptr, v ? v + column : nullptr, width);
@@ -79,19 +95,24 @@ void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, co
 
 std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   const Route& route = spec_->layers[layer];
-  const bool renumbers = spec_->tokens && spec_->tokens->renumbers();
   Parts& parts = parts_[static_cast<std::size_t>(index(route.reads))];
+  const bool renumbers = parts.policy && parts.policy->renumbers();
   if (parts.slots.size() == 1) return parts.slots.front().segments(route.view, renumbers);
   parts.heads.clear();
   for (Slot& slot : parts.slots) parts.heads.push_back(slot.segments(route.view, renumbers).front());
   return parts.heads;
 }
 
+void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
+  classes_.resize(static_cast<std::size_t>(first));
+  classes_.insert(classes_.end(), classes.begin(), classes.end());
+}
+
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
-  if (!spec_->tokens) return {};
-  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
-  const Observe what = spec_->tokens->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
+  if (!parts.policy) return {};
+  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
+  const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   const auto reader = std::ranges::find(parts.readers, layer);
   if (!what.any() || reader == parts.readers.end()) return {};
   const int readers = static_cast<int>(parts.readers.size());
@@ -127,7 +148,7 @@ void KvSequence::truncate(Pos length) {
 std::string KvSequence::why_not_truncate(Pos length) const {
   if (length < 0 || length > length_) return "there are no such tokens";
   if (length == length_) return {};
-  if (spec_->tokens && spec_->tokens->observes(Phase::kPrompt, length_).any())
+  if (spec_->observes())
     return fmt::format("under \"{}\" the attention of the longer text has been counted", spec_->text());
   if (evicted_) return fmt::format("\"{}\" has dropped rows that the shorter text still had", spec_->text());
   std::string reason;
@@ -137,9 +158,16 @@ std::string KvSequence::why_not_truncate(Pos length) const {
   return reason.empty() ? reason : fmt::format("under \"{}\" {}", spec_->text(), reason);
 }
 
+std::vector<std::size_t> KvSequence::live_rows(SlotId slot) const {
+  std::vector<std::size_t> rows;
+  for (const Slot& part : parts_.at(static_cast<std::size_t>(index(slot))).slots) rows.push_back(part.rows());
+  return rows;
+}
+
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
   each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });
+  bytes.positions += classes_.capacity() * sizeof(TokenClass);
   return bytes;
 }
 

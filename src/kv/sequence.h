@@ -34,6 +34,9 @@ class KvSequence {
 
   // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
   void expect_prompt(Pos tokens) { prompt_end_ = length_ + tokens; }
+  // What the tokens are that come after the first `first` ones, for policies that go by it.
+  bool wants_classes() const { return wants_classes_; }
+  void note_classes(Pos first, std::span<const TokenClass> classes);
   // Where attention adds up what the spec's token policy wants to know of the queries of `layer` in this step, after
   // its rows were appended; nothing to observe is an empty one. Valid as segments() is.
   Observation observe(LayerId layer, int tokens, bool prompt);
@@ -58,6 +61,14 @@ class KvSequence {
   const KvSpec& spec() const { return *spec_; }
   const KvShape& shape() const { return shape_; }
   const BlockMemory& memory() const { return pool_->memory(); }
+  // What the token policy sees of a slot's rows: a set for each KV head, or one for all.
+  struct Sets {
+    std::vector<Slot::Listed> lists;
+    std::vector<std::vector<float>> key_norms;
+    std::vector<HeadRows> rows;  // of these; valid as long as the sequence is not changed
+  };
+  Sets sets(SlotId slot, Phase phase);
+  std::vector<std::size_t> live_rows(SlotId slot) const;  // of each set
   KvBytes bytes() const;
   // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
   double kept_fraction() const;
@@ -66,6 +77,7 @@ class KvSequence {
  private:
   // The rows of one slot: a part for all KV heads, or, where the token policy keeps other rows in each, one for each.
   struct Parts {
+    const TokenPolicy* policy = nullptr;  // null: every row lives on
     std::vector<Slot> slots;
     std::vector<LayerId> readers;                   // the layers that the policy observes
     std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
@@ -91,6 +103,8 @@ class KvSequence {
   BlockPool* pool_;
   std::vector<Parts> parts_;  // [slot]
   Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
+  std::vector<TokenClass> classes_;  // [position] if the policy wants them
+  bool wants_classes_ = false;
   bool evicted_ = false;  // the policy has dropped rows
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -124,6 +125,20 @@ Slot::Listed Slot::list() const {
     for (std::size_t c = 0; c < columns; ++c) sorted.mass.push_back(all.mass[row * columns + c]);
   }
   return sorted;
+}
+
+std::vector<float> Slot::key_norms(const BlockPool& pool) const {
+  assert(!is_pair() && heads() == 1);
+  std::vector<float> norms, key(static_cast<std::size_t>(shape_.head_dim));
+  if (pool.counts_only()) return norms;
+  for (const Run* run : runs())
+    run->each_living([&](std::uint32_t first, std::uint32_t last) {
+      for (std::uint32_t row = first; row < last; ++row) {
+        run->read(pool, row, RowKind::kKey, 0, key.data());
+        norms.push_back(std::sqrt(std::inner_product(key.begin(), key.end(), key.begin(), 0.0F)));
+      }
+    });
+  return norms;
 }
 
 std::size_t Slot::rows() const {

@@ -63,6 +63,7 @@ class Slot {
     std::vector<float> mass;  // [row][column]
   };
   Listed list() const;
+  std::vector<float> key_norms(const BlockPool& pool) const;  // of the rows of list(), of a slot with one KV head
 
   // Room for what attention measures in this step, as `readers` times `columns` sums of each head: see Observation. In
   // a prompt it starts from the sums so far, so that chunks add up in one order; of decoded tokens it starts from
@@ -70,7 +71,9 @@ class Slot {
   std::span<float* const> stage(int reader, int readers, int columns, int tokens, bool apart);
   void apply_staged(int accepted);  // the sums of the step's first tokens become the rows'
   void unstage();
-  void set_mass_columns(int columns);  // of all heads and readers
+  // From here on `columns` sums of each head and reader: as many as there are, none, or one for all query heads.
+  void reduce_mass(int readers, int kinds, int columns);
+  std::uint8_t& tag() { return tag_; }  // what the token policy remembers
   int mass_columns() const { return tail_[0].mass_columns(); }
 
   void drop_before(BlockPool& pool, Pos pos);
@@ -94,8 +97,9 @@ class Slot {
   RunLayout layout(unsigned merged, bool last) const;
   std::vector<const Run*> runs() const;
   std::vector<Run*> runs();
-  std::vector<Run*>
-  measured_runs();  // in the order of segments(): of the tails the first view's, which stands for both
+  void set_mass_columns(int columns);
+  // In the order of segments(): of the tails the first view's, which stands for both.
+  std::vector<Run*> measured_runs();
   Run& fresh(std::size_t kind) { return is_pair() ? fresh_[kind] : tail_[0]; }
 
   template <class Fn>
@@ -112,6 +116,7 @@ class Slot {
   std::vector<Run> fresh_;          // the same of a pair, else none
   std::vector<Run> tail_;           // [view]
   Retention apart_keys_, apart_values_;
+  std::uint8_t tag_ = 0;
   struct Staged {
     int columns = 0, tokens = 0;  // of a head; tokens: as stage()'s if `apart`, else 1
     bool apart = false;

@@ -2,9 +2,13 @@
 #include "kv/spec.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <numeric>
+#include <ranges>
 
 #include "base/error.h"
+#include "kv/per_layer.h"
 #include "kv/spec_parser.h"
 #include "kv/tokens/registry.h"
 
@@ -28,15 +32,18 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "adakv", "fastgen", "k2v2", "kivi", "kivi2", "kivi4", "pyramidinfer", "pyramidkv", "rotate", "snapkv",
+    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
 struct Parts {
   LayerChoice layers;
   std::string layers_term;
-  std::shared_ptr<const TokenPolicy> tokens;
-  const Bits* bits = nullptr;
+  // [layer]; a term without layers says the same of all
+  std::vector<std::shared_ptr<const TokenPolicy>> tokens;
+  std::vector<const Bits*> bits;
+  std::string tokens_term, bits_term;
+  bool rotate = false;
   int grid = 0;
   bool full = false;
 };
@@ -46,6 +53,7 @@ std::vector<std::string_view> known_names() {
   for (const std::string_view name : layer_term_names()) names.push_back(name);
   for (const std::string_view name : token_policy_names()) names.push_back(name);
   for (const Bits& bits : kBits) names.push_back(bits.name);
+  for (const std::string_view name : {"bits", "tokens", "rotate"}) names.push_back(name);
   names.emplace_back("grid");
   return names;
 }
@@ -86,22 +94,55 @@ bool take_layers(const Term& term, const KvShape& shape, UpwardMaps upward, Part
   return true;
 }
 
-bool take_bits(const Term& term, Parts& parts) {
-  const Bits* const found = std::ranges::find(kBits, std::string_view(term.name), &Bits::name);
-  if (found == std::end(kBits)) return false;
-  term.expect_keys({});
-  require(parts.bits == nullptr, "two bits terms, {} and {}; expected at most one",
-          parts.bits == nullptr ? "" : parts.bits->name, term.name);
-  parts.bits = found;
+const Bits& bits_named(const std::string& name) {
+  const Bits* const found = std::ranges::find(kBits, std::string_view(name), &Bits::name);
+  require(found != std::end(kBits), "bits has \"{}\", expected one of {}", excerpt(name),
+          fmt::join(kBits | std::views::transform(&Bits::name), " "));
+  return *found;
+}
+
+bool take_bits(const Term& term, const KvShape& shape, Parts& parts) {
+  const bool by_layer = term.name == "bits",
+             plain = std::ranges::find(kBits, std::string_view(term.name), &Bits::name) != std::end(kBits);
+  if (!by_layer && !plain) return false;
+  if (plain) term.expect_keys({});
+  require(parts.bits_term.empty(), "two bits terms, {} and {}; expected at most one", parts.bits_term, term.name);
+  parts.bits_term = term.name;
+  const auto named = by_layer ? parse_per_layer(term, shape.layers)
+                              : std::vector<std::string>(static_cast<std::size_t>(shape.layers), term.name);
+  for (std::size_t layer = 0; layer < named.size(); ++layer)
+    if (!named[layer].empty()) parts.bits[layer] = &bits_named(named[layer]);
   return true;
 }
 
-bool take_tokens(const Term& term, Parts& parts) {
-  std::shared_ptr<const TokenPolicy> policy = make_token_policy(term);
-  if (policy == nullptr) return false;
-  require(parts.tokens == nullptr, "two token terms, {} and {}; expected at most one",
-          parts.tokens == nullptr ? "" : parts.tokens->text(), term.name);
-  parts.tokens = std::move(policy);
+std::shared_ptr<const TokenPolicy> policy_named(const std::string& text) {
+  const std::vector<Term> terms = parse_terms(text);
+  require(terms.size() == 1, "tokens has \"{}\", expected one token method", excerpt(text));
+  if (terms.front().name == "full" && terms.front().arguments.empty()) return nullptr;
+  std::shared_ptr<const TokenPolicy> policy = make_token_policy(terms.front());
+  require(policy != nullptr, "tokens has \"{}\", expected full or one of {}", excerpt(terms.front().name),
+          fmt::join(token_policy_names(), " "));
+  return policy;
+}
+
+bool take_tokens(const Term& term, const KvShape& shape, Parts& parts) {
+  const bool by_layer = term.name == "tokens";
+  const std::shared_ptr<const TokenPolicy> plain = by_layer ? nullptr : make_token_policy(term);
+  if (!by_layer && plain == nullptr) return false;
+  require(parts.tokens_term.empty(), "two token terms, {} and {}; expected at most one", parts.tokens_term, term.name);
+  parts.tokens_term = by_layer ? term.name : plain->text();
+  if (!by_layer) {
+    std::ranges::fill(parts.tokens, plain);
+    return true;
+  }
+  std::map<std::string, std::shared_ptr<const TokenPolicy>> made;  // layers of one range share theirs
+  const auto named = parse_per_layer(term, shape.layers);
+  for (std::size_t layer = 0; layer < named.size(); ++layer) {
+    if (named[layer].empty()) continue;
+    const auto [at, is_new] = made.try_emplace(named[layer]);
+    if (is_new) at->second = policy_named(named[layer]);
+    parts.tokens[layer] = at->second;
+  }
   return true;
 }
 
@@ -113,64 +154,113 @@ void take_grid(const Term& term, Parts& parts) {
 Parts take_terms(const std::vector<Term>& terms, const KvShape& shape, UpwardMaps upward) {
   Parts parts;
   parts.layers = own_layers(shape);
+  parts.tokens.resize(static_cast<std::size_t>(shape.layers));
+  parts.bits.resize(static_cast<std::size_t>(shape.layers), &bits_named("f16"));
   for (const Term& term : terms) {
     if (term.name == "full") {
       term.expect_keys({});
       require(!parts.full, "full comes twice");
       parts.full = true;
+    } else if (term.name == "rotate") {
+      term.expect_keys({});
+      require(!parts.rotate, "rotate comes twice");
+      parts.rotate = true;
     } else if (term.name == "grid") {
       take_grid(term, parts);
-    } else if (!take_layers(term, shape, upward, parts) && !take_tokens(term, parts) && !take_bits(term, parts)) {
+    } else if (!take_layers(term, shape, upward, parts) && !take_tokens(term, shape, parts) &&
+               !take_bits(term, shape, parts)) {
       fail_unknown(term.name);
     }
   }
-  require(!parts.full || (parts.layers_term.empty() && parts.tokens == nullptr && parts.bits == nullptr),
+  require(!parts.full ||
+              (parts.layers_term.empty() && parts.tokens_term.empty() && parts.bits_term.empty() && !parts.rotate),
           "full stands for all three axes, so it goes with grid only");
   return parts;
 }
 
+// One value for all layers as it is, else by layers; empty values are what is not said.
+std::string print_axis(std::string_view name, const std::vector<std::string>& values) {
+  const bool same = std::ranges::adjacent_find(values, std::not_equal_to()) == values.end();
+  return same ? values.front() : print_per_layer(name, values);
+}
+
 std::string print(const std::string& layers, const Parts& parts) {
-  std::vector<std::string> terms;
-  if (!layers.empty()) terms.push_back(layers);
-  if (parts.tokens != nullptr) terms.push_back(parts.tokens->text());
-  if (parts.bits != nullptr && parts.bits->name != "f16") terms.emplace_back(parts.bits->name);
+  std::vector<std::string> tokens, bits, terms;
+  for (const auto& policy : parts.tokens) tokens.push_back(policy == nullptr ? "" : policy->text());
+  for (const Bits* format : parts.bits) bits.emplace_back(format->name == "f16" ? "" : format->name);
+  for (const std::string& term : {layers, print_axis("tokens", tokens), print_axis("bits", bits)})
+    if (!term.empty()) terms.push_back(term);
+  if (parts.rotate) terms.emplace_back("rotate");
   if (terms.empty()) terms.emplace_back("full");
   if (parts.grid > 0) terms.push_back(fmt::format("grid({})", parts.grid));
   return fmt::format("{}", fmt::join(terms, " + "));
 }
 
+// What the layers that write a slot were given, which must be the same.
+std::vector<SlotSpec> slots_of(const LayerMap& layers, const Parts& parts) {
+  std::vector<SlotSpec> slots;
+  for (const auto& writers : layers.writers) {
+    const auto first = static_cast<std::size_t>(index(writers.front()));
+    for (const LayerId writer : writers) {
+      const auto layer = static_cast<std::size_t>(index(writer));
+      const bool same = parts.bits[layer] == parts.bits[first] && parts.tokens[layer] == parts.tokens[first];
+      require(same, "layers {} and {} share their rows, but are given different {}", first, layer,
+              parts.bits[layer] == parts.bits[first] ? "tokens" : "bits");
+    }
+    slots.push_back({.tokens = parts.tokens[first], .k = parts.bits[first]->k, .v = parts.bits[first]->v});
+  }
+  return slots;
+}
+
+// Error for a policy that cannot work on these layers.
+void check(const KvSpec& spec) {
+  for (const SlotSpec& slot : spec.slots) {
+    if (slot.tokens == nullptr) continue;
+    require(!slot.tokens->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
+            "{} measures attention, but layers that read higher ones run over a prompt several times",
+            slot.tokens->text());
+    require(!slot.tokens->reads_keys(Phase::kPromptEnd) || spec.minicache.pairs.empty(),
+            "{} goes by the norms of keys, minicache merges keys", slot.tokens->text());
+  }
+}
+
 }  // namespace
 
 KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upward) {
-  Parts parts;
+  KvSpec spec;
   try {
-    parts = take_terms(parse_terms(text), shape, upward);
+    const Parts parts = take_terms(parse_terms(text), shape, upward);
+    spec.layers = parts.layers.map;
+    spec.minicache = parts.layers.minicache;
+    spec.slots = slots_of(spec.layers, parts);
+    spec.rotate = parts.rotate;
+    spec.grid = parts.grid;
+    spec.text_ = print(parts.layers.text, parts);
+    spec.key_ = print(parts.layers.key, parts);
+    check(spec);
   } catch (const Error& error) {  // the parts know what is wrong, the user also needs to see where
     fail("kv spec \"{}\": {}", excerpt(text), error.what());
   }
-  KvSpec spec;
-  spec.layers = parts.layers.map;
-  spec.minicache = parts.layers.minicache;
-  spec.tokens = parts.tokens;
-  if (parts.bits != nullptr) {
-    spec.k = parts.bits->k;
-    spec.v = parts.bits->v;
-  }
-  spec.grid = parts.grid;
-  if (spec.tokens != nullptr && spec.tokens->observes(Phase::kPrompt, 1).any())
-    require(!spec.layers.cyclic(),
-            "kv spec \"{}\": {} measures attention, but layers that read higher ones run over a prompt several times",
-            excerpt(text), spec.tokens->text());
-  spec.text_ = print(parts.layers.text, parts);
-  spec.key_ = print(parts.layers.key, parts);
   return spec;
 }
 
 std::string KvSpec::why_no_prefix_reuse() const {
-  if (tokens != nullptr && tokens->request_bound())
-    return fmt::format("the rows that {} keeps depend on the request's own queries", tokens->text());
+  for (const SlotSpec& slot : slots)
+    if (slot.tokens != nullptr && slot.tokens->request_bound())
+      return fmt::format("the rows that {} keeps depend on the request's own queries", slot.tokens->text());
   if (!layers.cyclic()) return {};
   return "the rows of a prompt depend on where its steps were cut, because layers read rows from above in passes";
+}
+
+Format KvSpec::widest() const {
+  const bool any =
+      std::ranges::any_of(slots, [](const SlotSpec& s) { return s.k == Format::kF32 || s.v == Format::kF32; });
+  return any ? Format::kF32 : Format::kF16;
+}
+
+bool KvSpec::observes() const {
+  return std::ranges::any_of(
+      slots, [](const SlotSpec& s) { return s.tokens != nullptr && s.tokens->observes(Phase::kPrompt, 1).any(); });
 }
 
 std::string bits_from_cache_types(std::string_view k, std::string_view v) {

@@ -4,16 +4,19 @@
 //
 //   full                                        the dense f16 cache (the default)
 //   k8v8                                        bits
+//   k4v4 + rotate                               bits
 //   map(0_0_2_2) + window(window=512)           layers + tokens
 //   kvsharer(map=strategy.json) + streaming(window=1020) + k8v4 + grid(512)
 //
 //   layers  map(0_0_2_2) kvsharer(map=FILE) lckv(w=2) …, see kv/layers/registry.h
 //   tokens  streaming(…) window(…) h2o(…), see the files of kv/tokens/
 //   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
+//           bits(0-3=f16,4-29=k4v4) and tokens(0-1=full,2-29=snapkv(keep=256)): by the layer that writes
+//   rotate  with bits: rows are rotated before they are encoded, see kv/bits/hadamard.h
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
 //
-// Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + grid with defaults
-// omitted, "full" for the three axes when nothing else is left.
+// Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + rotate + grid with
+// defaults omitted, "full" for the three axes when nothing else is left.
 #pragma once
 #include <memory>
 #include <string>
@@ -27,10 +30,16 @@
 
 namespace lamina {
 
-struct KvSpec {
-  LayerMap layers;
+// What two of the axes are for one slot.
+struct SlotSpec {
   std::shared_ptr<const TokenPolicy> tokens;  // null: every row lives on
   Format k = Format::kF16, v = Format::kF16;
+};
+
+struct KvSpec {
+  LayerMap layers;
+  std::vector<SlotSpec> slots;
+  bool rotate = false;  // rows are stored rotated, those of the tail included
   MiniCache minicache;  // how pairs of layers are merged, where the map has any
   int grid = 0;         // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
 
@@ -45,7 +54,10 @@ struct KvSpec {
   // Why a sequence may not start from the cache of another one with the same first tokens; empty if it may.
   std::string why_no_prefix_reuse() const;
   // The widest format in which a sequence of this spec stores rows: what a pool's blocks must hold a tile of.
-  Format widest() const { return k == Format::kF32 || v == Format::kF32 ? Format::kF32 : Format::kF16; }
+  Format widest() const;
+  const SlotSpec& operator[](SlotId slot) const { return slots.at(static_cast<std::size_t>(index(slot))); }
+  // Whether a slot's policy measures attention.
+  bool observes() const;
 
  private:
   std::string text_, key_;

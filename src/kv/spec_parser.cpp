@@ -80,7 +80,7 @@ class Parser {
   Argument argument(const std::string& term_name) {
     skip_blanks();
     Argument result;
-    const std::size_t key_end = text_.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_", at_);
+    const std::size_t key_end = text_.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-", at_);
     if (key_end != std::string_view::npos) {
       const std::string_view key = text_.substr(at_, key_end - at_);
       const std::size_t equals = text_.find_first_not_of(" \t", key_end);
@@ -97,7 +97,11 @@ class Parser {
   }
 
   std::string bare_value() {
-    const std::size_t end = std::min(text_.find_first_of(",)", at_), text_.size());
+    std::size_t end = at_;
+    for (int open = 0; end < text_.size(); ++end) {
+      if (open == 0 && (text_[end] == ',' || text_[end] == ')')) break;
+      open += text_[end] == '(' ? 1 : text_[end] == ')' ? -1 : 0;
+    }
     const std::string_view value = trimmed(text_.substr(at_, end - at_));
     at_ = end;
     return std::string(value);

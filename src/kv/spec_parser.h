@@ -4,7 +4,8 @@
 //   spec  = term { "+" term }
 //   term  = name [ "(" [ arg { "," arg } ] ")" ]
 //   arg   = [ key "=" ] value
-//   value = any characters but "," and ")", or "…" with \" and \\ inside
+//   value = any characters but "," and ")" outside of brackets that it opened, or "…" with \" and \\ inside
+//   key   = letters, digits, "_" and "-"
 #pragma once
 #include <initializer_list>
 #include <string>

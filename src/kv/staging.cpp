@@ -24,6 +24,14 @@ void Slot::set_mass_columns(int columns) {
   for (Run* run : measured_runs()) run->set_mass_columns(columns);
 }
 
+void Slot::reduce_mass(int readers, int kinds, int columns) {
+  const int lists = readers * heads();
+  if (columns == 1 && mass_columns() > lists)
+    for (Run* run : measured_runs()) run->sum_mass(lists, kinds);
+  else
+    set_mass_columns(lists * columns);
+}
+
 std::span<float* const> Slot::stage(int reader, int readers, int columns, int tokens, bool apart) {
   const auto heads = static_cast<std::size_t>(this->heads());
   if (staged_.heads.empty()) {

@@ -15,6 +15,10 @@ enum class SlotId : int {};
 constexpr int index(LayerId layer) { return static_cast<int>(layer); }
 constexpr int index(SlotId slot) { return static_cast<int>(slot); }
 
+// What a token's text is, for policies that go by it: control tokens; ASCII punctuation, perhaps with white space;
+// white space alone.
+enum class TokenClass : std::uint8_t { kOther, kSpecial, kPunctuation, kBlank };
+
 using Pos = std::int32_t;  // position of a token in its sequence, never its row in the cache
 
 // What the KV store knows of a model. Layers may differ in window only.

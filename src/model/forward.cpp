@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "kernels/kernels.h"
 #include "model/dequant.h"
+#include "model/token_classes.h"
+#include "model/tokenizer_data.h"
 
 namespace lamina {
 namespace {
@@ -274,6 +276,7 @@ void Model::attend_rows(Step& step, int layer) {
          .sees = {.window = route.window, .lagged = route.lagged},
          .lse = &work.lse[row * static_cast<std::size_t>(config_.heads)],
          .prompt = chunk.prompt,
+         .rotate = chunk.kv->spec().rotate,
          .observation = chunk.kv->observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
     row += chunk.tokens.size();
   }
@@ -289,6 +292,7 @@ void Model::begin(Step& step) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
     }
+    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->length() + step.ahead);
   }
   step.tokens = work.positions.size();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;
@@ -303,6 +307,15 @@ void Model::begin(Step& step) {
   for (auto* buffer : {&work.k, &work.v}) grow(*buffer, config_.kv_heads * config_.head_dim);
   grow(work.lse, config_.heads);
   for (auto* buffer : {&work.gate, &work.up}) grow(*buffer, config_.ffn);
+}
+
+void Model::note_classes(const Chunk& chunk, Pos first) {
+  if (classes_.empty()) classes_ = token_classes(load_tokenizer(file_));
+  classes_.resize(static_cast<std::size_t>(config_.vocab), TokenClass::kOther);  // a model may pad its embedding
+  std::vector<TokenClass> classes;
+  classes.reserve(chunk.tokens.size());
+  for (const Token token : chunk.tokens) classes.push_back(classes_[static_cast<std::size_t>(token)]);
+  chunk.kv->note_classes(first, classes);
 }
 
 void Model::embed(Step& step) {

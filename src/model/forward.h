@@ -103,11 +103,13 @@ class Model {
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);
   void add(Step& step, std::vector<float>& x, const std::vector<float>& y);
   static bool writes(const Chunk& chunk, int layer);
+  void note_classes(const Chunk& chunk, Pos first);
   const Rope& rope_of(const Workspace& work, int layer) const;
 
   ModelFile file_;
   ModelConfig config_;
   Weights weights_;
+  std::vector<TokenClass> classes_;  // [token], once a policy has asked for them
   std::uint64_t kv_products_ = 0;
 };
 

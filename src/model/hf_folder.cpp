@@ -92,19 +92,12 @@ std::set<std::string> weight_files(const json& index, const std::string& path) {
   return files;
 }
 
-json read_json_file(const std::string& path) {
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  require(bytes.size() <= kMostJsonBytes, "{}: {} bytes, expected at most {}", path, bytes.size(), kMostJsonBytes);
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
-}
-
 }  // namespace
 
 std::string hf_name(std::string_view gguf_name) { return translate(gguf_name, &Names::second, &Names::first); }
 
 HfFolder::HfFolder(const std::string& path) : path_(path), tensors_(path, hf_name) {
-  config_ = std::make_shared<const json>(read_json_file(config_path()));
+  config_ = std::make_shared<const json>(read_json(config_path(), kMostJsonBytes));
   require(config_->is_object(), "{}: found {}, expected a JSON object", config_path(), shown(*config_));
 }
 
@@ -120,7 +113,7 @@ HfFolder HfFolder::open(const std::string& path) {
   }
   require(has(kIndex), "{}: holds neither {} nor {}", folder.path_, kWeights, kIndex);
   const std::string index_path = fmt::format("{}/{}", folder.path_, kIndex);
-  const json index = read_json_file(index_path);
+  const json index = read_json(index_path, kMostJsonBytes);
   std::map<std::string, std::set<std::string>> present;  // file -> its tensors
   for (const std::string& file : weight_files(index, index_path)) present[file] = folder.add_file(file);
   for (const auto& [name, file] : index["weight_map"].items())

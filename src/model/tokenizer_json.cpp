@@ -19,34 +19,26 @@ using nlohmann::json;
 
 constexpr std::size_t kMostJsonBytes = std::size_t{256} << 20;  // Gemma 3's 262144 tokens take 33 MB
 
-// ---- files
-// ------------------------------------------------------------------------------------------------------------
+// ---- files ----------------------------------------------------------------------------------------------------------
+
 bool exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
 }
 
-std::string_view text_of(const MappedFile& file, const std::string& path) {
-  const auto bytes = file.bytes();
-  require(bytes.size() <= kMostJsonBytes, "{}: {} bytes, expected at most {}", path, bytes.size(), kMostJsonBytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 // Null if the folder has no such file.
-json read_json(const std::string& folder, std::string_view name) {
+json read_member(const std::string& folder, std::string_view name) {
   const std::string path = fmt::format("{}/{}", folder, name);
-  if (!exists(path)) return nullptr;
-  const MappedFile file(path);
-  return parse_json(text_of(file, path), path);
+  return exists(path) ? read_json(path, kMostJsonBytes) : json();
 }
 
 JsonField field_of(const TokenizerFiles& files, std::string_view name, const json& value) {
   return {fmt::format("{}/{}", files.folder, name), value};
 }
 
-// ---- vocabulary
-// ------------------------------------------------------------------------------------------------------- The
-// vocabulary as it grows, and ids by the text that the files name them by.
+// ---- vocabulary -----------------------------------------------------------------------------------------------------
+
+// The vocabulary as it grows, and ids by the text that the files name them by.
 class Tokens {
  public:
   explicit Tokens(const JsonField& vocab) : vocab_(vocab) {
@@ -119,8 +111,8 @@ std::vector<AddedToken> read_added(const JsonField& field, bool has_normalizer, 
   return out;
 }
 
-// ---- model
-// ------------------------------------------------------------------------------------------------------------
+// ---- model ----------------------------------------------------------------------------------------------------------
+
 void check_model(const JsonField& model) {
   if (model.is_null()) model.refuse("an object");
   // Files from before 2020 have no type.
@@ -203,9 +195,9 @@ void read_byte_model(const JsonField& model, const Tokens& tokens, TokenizerData
   if (!unk.is_null() && single.size() < 256) unk.refuse("none: some bytes have no token");
 }
 
-// ---- the files beside tokenizer.json
-// ---------------------------------------------------------------------------------- A token by its text, or as an
-// object with its text.
+// ---- the files beside tokenizer.json --------------------------------------------------------------------------------
+
+// A token by its text, or as an object with its text.
 std::optional<Token> named_token(const JsonField& field, const Tokens& tokens) {
   if (field.is_null()) return std::nullopt;
   const JsonField text = field.json().is_object() ? field.get("content") : field;
@@ -301,16 +293,16 @@ Tokenizer make_tokenizer(const TokenizerFiles& files) {
 
 Tokenizer load_tokenizer_json(const std::string& folder) {
   return make_tokenizer({.folder = folder,
-                         .tokenizer = read_json(folder, "tokenizer.json"),
-                         .tokenizer_config = read_json(folder, "tokenizer_config.json"),
-                         .special_tokens_map = read_json(folder, "special_tokens_map.json"),
-                         .generation_config = read_json(folder, "generation_config.json")});
+                         .tokenizer = read_member(folder, "tokenizer.json"),
+                         .tokenizer_config = read_member(folder, "tokenizer_config.json"),
+                         .special_tokens_map = read_member(folder, "special_tokens_map.json"),
+                         .generation_config = read_member(folder, "generation_config.json")});
 }
 
 std::string chat_template_of(const std::string& folder) {
   const std::string path = folder + "/chat_template.jinja";
-  if (exists(path)) return std::string(text_of(MappedFile(path), path));
-  const json config = read_json(folder, "tokenizer_config.json");
+  if (exists(path)) return read_text(path, kMostJsonBytes);
+  const json config = read_member(folder, "tokenizer_config.json");
   const JsonField field = JsonField(folder + "/tokenizer_config.json", config).get("chat_template");
   if (field.is_null()) return "";
   if (!field.json().is_array()) return std::string(field.string());

@@ -2,11 +2,8 @@
 #include "text/char_bpe.h"
 
 #include <algorithm>
-#include <limits>
-#include <string>
 #include <utility>
 
-#include "base/error.h"
 #include "text/unicode.h"
 
 namespace lamina {
@@ -37,17 +34,8 @@ CharBpe::CharBpe(std::shared_ptr<const Vocabulary> vocabulary, std::span<const M
       unk_(unk) {}
 
 void CharBpe::encode(std::string_view text, WordCache& cache, std::vector<Token>& out) const {
-  require(text.size() < std::numeric_limits<std::int32_t>::max(), "text of {} bytes, at most 2 GiB", text.size());
-  std::string spaced;
-  spaced.reserve(text.size());
-  append_metaspace(spaced, text);
-  const std::string_view view = spaced;
-  for (std::size_t begin = 0; begin < view.size();) {
-    const std::size_t end = words_.end(view, begin);
-    cache.append(view.substr(begin, end - begin), out,
-                 [&](std::string_view word, std::vector<Token>& tokens) { encode_word(word, cache.merge, tokens); });
-    begin = end;
-  }
+  encode_words(text, words_, cache, out,
+               [&](std::string_view word, std::vector<Token>& tokens) { encode_word(word, cache.merge, tokens); });
 }
 
 void CharBpe::encode_word(std::string_view word, MergeBuffers& buffers, std::vector<Token>& out) const {

@@ -4,7 +4,14 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <limits>
+#include <string>
 #include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "text/vocabulary.h"
+#include "text/word_cache.h"
 
 namespace lamina {
 
@@ -24,5 +31,22 @@ class SpaceWords {
  private:
   std::array<bool, 256> joined_{};  // bytes that stay with a space behind them
 };
+
+// Appends the tokens of all words of a text in which U+2581 counts as a space: of each by encode(word, out), or from
+// memory.
+template <class Encode>
+void encode_words(std::string_view text, const SpaceWords& words, WordCache& cache, std::vector<Token>& out,
+                  const Encode& encode) {
+  require(text.size() < std::numeric_limits<std::int32_t>::max(), "text of {} bytes, at most 2 GiB", text.size());
+  std::string spaced;
+  spaced.reserve(text.size());
+  append_metaspace(spaced, text);
+  const std::string_view view = spaced;
+  for (std::size_t begin = 0; begin < view.size();) {
+    const std::size_t end = words.end(view, begin);
+    cache.append(view.substr(begin, end - begin), out, encode);
+    begin = end;
+  }
+}
 
 }  // namespace lamina

@@ -175,8 +175,8 @@ class PairsTest(ProgramTest):
         self.text = self.file("text.txt", "\n".join(lines))
         self.out = self.folder / "pairs.json"
 
-    def line(self, model, *more):
-        return ["search", "minicache", "-m", model, "--calibration", self.text, "--sentences", 4, "--tokens", 16, "-o", self.out, *more]
+    def line(self, model, *more, tokens=16):
+        return ["search", "minicache", "-m", model, "--calibration", self.text, "--sentences", 4, "--tokens", tokens, "-o", self.out, *more]
 
     def test_the_most_alike_first_and_no_layer_twice(self):
         printed = self.ok(*self.line(LLAMA)).decode()
@@ -206,6 +206,13 @@ class PairsTest(ProgramTest):
         same = len(json.loads(self.out.read_text())["ranking"])
         self.ok(*self.line(GEMMA, "--across-kinds"))
         self.assertGreater(len(json.loads(self.out.read_text())["ranking"]), same)
+
+    def test_wrong_calls(self):
+        self.refused(1, "--tokens is 513, the model was trained with 512 tokens of context", *self.line(LLAMA, tokens=513))
+        self.refused(1, "0 lines have 300 tokens", *self.line(LLAMA, tokens=300))
+        self.ok("convert", "lckv", "--from", LLAMA, "--map", "0_0_2_2", "-o", self.folder / "lckv")
+        self.refused(1, "trained to share layers", *self.line(self.folder / "lckv"))
+        self.assertFalse(self.out.exists())
 
     def test_the_same_for_any_number_of_threads(self):
         self.ok(*self.line(LLAMA, "-t", 1))

@@ -44,10 +44,8 @@ class KvSharerSearchTest : public ::testing::TestWithParam<const char*> {
 
   // The states of a map by the plain way: every layer of every sentence, one sentence after the other.
   std::vector<float> by_itself(const Targets& target, const std::string& bits, std::size_t prompt) {
-    std::vector<LayerType> types;
-    for (const int read : target) types.push_back({read, false});
     const auto spec = std::make_shared<const KvSpec>(
-        KvSpec::parse("map(" + print_layer_types(types) + ",kinds=any) + " + bits, model_.shape()));
+        KvSpec::parse("map(" + print_layer_types(target) + ",kinds=any) + " + bits, model_.shape()));
     std::vector<float> states;
     for (const auto& sentence : sentences_) {
       BlockPool blocks(model_.shape(), 64U << 20, spec->widest());

@@ -145,7 +145,7 @@ void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits
   // A prompt reads its rows as appended: without a grid its logits are those of the dense cache, and where rows are
   // merged those of the cache of layers that keep their own.
   if (grid.empty()) {
-    const std::string raw = spec->k == Format::kF32 ? "f32" : "f16";
+    const std::string raw = (*spec)[SlotId{0}].k == Format::kF32 ? "f32" : "f16";
     EXPECT_EQ(a.prompt, run(parse(merges(layers_) ? raw : join(term_, raw)), 16, one_).prompt);
   }
   if (merges(layers_)) {  // how many rows are kept apart follows from the text: a plan can but assume it
@@ -167,7 +167,7 @@ void SpecMatrix::expect_planned(const std::shared_ptr<const KvSpec>& spec, const
   const KvPlan plan = plan_kv(spec, shape, kPrompt, static_cast<int>(tokens_.size() - kPrompt), 16);
   EXPECT_EQ(result.bytes.rows, plan.steady.rows);
   EXPECT_EQ(result.bytes.mass, plan.steady.mass);
-  const bool observes = spec->tokens && spec->tokens->observes(Phase::kPrompt, 1).any();
+  const bool observes = spec->observes();
   EXPECT_EQ(result.bytes.mass > 0, observes);
   const std::size_t tiles = observes ? 2 * static_cast<std::size_t>(spec->layers.slots() * shape.kv_heads) : 0;
   const auto slack = static_cast<double>(tiles * code_tile_bytes(spec->widest(), shape.head_dim));

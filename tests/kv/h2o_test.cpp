@@ -179,13 +179,16 @@ TEST(H2o, ReadersAddUpOrTheMostCounts) {
   EXPECT_EQ(rows.total(0), 6);
   EXPECT_EQ(rows.total(1), 7);
   EXPECT_EQ(rows.total(2), 10);
-  EXPECT_EQ(rows.total(2, 1, 2), 1 + 5);  // of the second kind alone
+  EXPECT_EQ(rows.part(2, 1, 0), 1 + 5);  // of the second head alone
   EXPECT_EQ(kept(*policy("h2o(heavy=1,recent=1,readers=sum)"), prompt_end(3), rows), (std::vector<Pos>{1, 2}));
   rows.combined = Readers::kMax;
   EXPECT_EQ(rows.total(0), 6);
   EXPECT_EQ(rows.total(1), 4);
   EXPECT_EQ(rows.total(2), 9);
-  EXPECT_EQ(rows.total(2, 1, 2), 5);
+  EXPECT_EQ(rows.part(2, 1, 0), 5);
+  rows.kinds = 2;  // one head, two kinds
+  EXPECT_EQ(rows.total(2, 1), 5);
+  EXPECT_EQ(rows.part(2, 0, 1), 5);
   EXPECT_EQ(kept(*policy("h2o(heavy=1,recent=1,readers=max)"), prompt_end(3), rows), (std::vector<Pos>{0, 2}));
   EXPECT_EQ(HeadRows{.pos = pos}.total(1), 0);
 }

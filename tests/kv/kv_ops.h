@@ -32,7 +32,7 @@ inline bool is_dead(const Segment& s, std::uint32_t i) {
 
 // One head of one layer: its segments hold exactly the naive rows, bit for bit, each once.
 inline void expect_same_head(KvSequence& kv, std::span<const Segment> segments, const std::vector<NaiveRow>& rows,
-                             int view, std::size_t head) {
+                             int view, std::size_t head, bool renumbers) {
   std::vector<bool> found(rows.size());
   std::vector<Pos> seen;  // positions as a query sees them
   std::vector<float> x(static_cast<std::size_t>(kv.shape().head_dim));
@@ -60,9 +60,8 @@ inline void expect_same_head(KvSequence& kv, std::span<const Segment> segments, 
       check(gain_of(kv.memory(), s.k_gains, s.first + i) == row.k.gains[v][head], "key gain");
       check(gain_of(kv.memory(), s.v_gains, s.first + i) == row.v.gains[v][head], "value gain");
     }
-  check(seen.size() == rows.size(),
-        std::to_string(seen.size()) + " rows instead of " + std::to_string(rows.size()));
-  if (kv.spec().tokens == nullptr || !kv.spec().tokens->renumbers()) return;
+  check(seen.size() == rows.size(), std::to_string(seen.size()) + " rows instead of " + std::to_string(rows.size()));
+  if (!renumbers) return;
   std::sort(seen.begin(), seen.end());
   for (std::size_t i = 1; i < seen.size(); ++i) check(seen[i] == seen[i - 1] + 1, "re-numbered positions");
 }
@@ -72,11 +71,12 @@ inline void expect_same(KvSequence& kv, const NaiveSequence& naive) {
   for (int layer = 0; layer < kv.shape().layers; ++layer) {
     const Route& route = kv.spec().layers[LayerId{layer}];
     const auto heads = kv.segments(LayerId{layer});
+    const TokenPolicy* const policy = kv.spec()[route.reads].tokens.get();
     check(heads.size() == static_cast<std::size_t>(kv.shape().kv_heads), "heads");
     for (int h = 0; h < kv.shape().kv_heads; ++h) {
       const NaiveSet& set = naive.set_of(index(route.reads), h);
       expect_same_head(kv, heads[static_cast<std::size_t>(h)], set.rows, route.view,
-                       static_cast<std::size_t>(h - set.first_head));
+                       static_cast<std::size_t>(h - set.first_head), policy != nullptr && policy->renumbers());
     }
   }
   check(kv.bytes().mass == naive.mass_bytes(), "bytes of what was measured");

@@ -56,7 +56,8 @@ struct NaiveRow {
 // The rows that live and die together: of one KV head, or of all heads of a slot.
 struct NaiveSet {
   int first_head = 0, heads = 0;
-  int columns = 0;  // sums of a row that the store has room for
+  int columns = 0;       // sums of a row that the store has room for
+  std::uint8_t tag = 0;  // what the policy remembers
   std::vector<NaiveRow> rows{};
 };
 
@@ -79,17 +80,17 @@ class NaiveSequence {
         slots_(static_cast<std::size_t>(spec_->layers.slots())),
         retention_(2 * slots_.size()) {
     for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-      const bool by_head = spec_->tokens && spec_->tokens->by_head() && !is_pair(slot);
+      const bool by_head = policy_of(slot) && policy_of(slot)->by_head() && !is_pair(slot);
       const int heads = by_head ? 1 : shape_.kv_heads;
       for (int h = 0; h < shape_.kv_heads; h += heads) slots_[slot].push_back({.first_head = h, .heads = heads});
     }
-    raw_k_ = spec_->k == Format::kF32 ? Format::kF32 : Format::kF16;
-    raw_v_ = spec_->v == Format::kF32 ? Format::kF32 : Format::kF16;
+    check(!spec_->rotate, "rows are not rotated");
   }
 
   void append(LayerId layer, int tokens, const float* k, const float* v) {
     const Route& route = spec_->layers[layer];
-    for (NaiveSet& set : slots_[static_cast<std::size_t>(index(*route.writes))])
+    const auto slot = static_cast<std::size_t>(index(*route.writes));
+    for (NaiveSet& set : slots_[slot])
       for (int t = 0; t < tokens; ++t) {
         if (route.view == 0) set.rows.push_back({.pos = length + t, .k = {}, .v = {}});
         NaiveRow& row = set.rows[set.rows.size() - static_cast<std::size_t>(route.view == 0 ? 1 : tokens - t)];
@@ -99,8 +100,9 @@ class NaiveSequence {
           for (int h = set.first_head; h < set.first_head + set.heads; ++h) {
             const float* from =
                 (tensor == &row.k ? k : v) + static_cast<std::ptrdiff_t>(t * shape_.kv_heads + h) * shape_.head_dim;
-            codes.push_back(tensor == &row.k ? through(RowKind::kKey, raw_k_, {from, from + shape_.head_dim})
-                                             : through(RowKind::kValue, raw_v_, {from, from + shape_.head_dim}));
+            codes.push_back(tensor == &row.k
+                                ? through(RowKind::kKey, raw(slot, true), {from, from + shape_.head_dim})
+                                : through(RowKind::kValue, raw(slot, false), {from, from + shape_.head_dim}));
           }
           tensor->gains[route.view].assign(codes.size(), 1);
         }
@@ -109,9 +111,9 @@ class NaiveSequence {
 
   // What is measured of a layer's queries in a step.
   Observe observed(LayerId layer, int tokens, Phase phase) const {
-    const Route& route = spec_->layers[layer];
-    if (!spec_->tokens || readers_of(static_cast<std::size_t>(index(route.reads)), layer).second < 0) return {};
-    return spec_->tokens->observes(phase == Phase::kDecode ? phase : Phase::kPrompt, length + tokens);
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
+    if (!policy_of(slot) || readers_of(slot, layer).second < 0) return {};
+    return policy_of(slot)->observes(phase == Phase::kDecode ? phase : Phase::kPrompt, length + tokens);
   }
   // The same as what was seen since: rows' sums as the step is committed.
   void observe(LayerId layer, const Observe& what) {
@@ -133,12 +135,12 @@ class NaiveSequence {
         if (window > 0) std::erase_if(set.rows, [&](const NaiveRow& row) { return row.pos <= length - window; });
       }
       if (!lossy) continue;
-      const bool evicted = spec_->tokens && evict(s, phase);
+      const bool evicted = policy_of(s) && evict(s, phase);
       if (is_pair(s)) merge(s, phase);
       for (NaiveSet& set : slots_[s]) {
         for (auto& row : set.rows)
-          if (evicted && row.exact && row.pos < spec_->tokens->pinned_rows()) encode(row, is_pair(s));
-        for (int kind = 0; kind < 4; ++kind) encode_old(set.rows, kind, is_pair(s));
+          if (evicted && row.exact && row.pos < policy_of(s)->pinned_rows()) encode(row, s);
+        for (int kind = 0; kind < 4; ++kind) encode_old(set.rows, kind, s);
       }
     }
   }
@@ -170,12 +172,23 @@ class NaiveSequence {
   // Whether the row's tensor is one that MiniCache has kept apart: such rows are never encoded.
   bool apart(const NaiveTensor& tensor, bool merges, bool pair) const { return pair && merges && !tensor.merged; }
 
-  void encode(NaiveRow& row, bool pair) const {
+  const TokenPolicy* policy_of(std::size_t slot) const { return (*spec_)[SlotId{static_cast<int>(slot)}].tokens.get(); }
+  // The format of rows that have left the tail, and of those in it.
+  Format encoded(std::size_t slot, bool key) const {
+    const SlotSpec& of = (*spec_)[SlotId{static_cast<int>(slot)}];
+    return key ? of.k : of.v;
+  }
+  Format raw(std::size_t slot, bool key) const {
+    return encoded(slot, key) == Format::kF32 ? Format::kF32 : Format::kF16;
+  }
+
+  void encode(NaiveRow& row, std::size_t slot) const {
     row.exact = false;
     for (auto* tensor : {&row.k, &row.v}) {
       const bool key = tensor == &row.k;
-      const Format raw = key ? raw_k_ : raw_v_, to = key ? spec_->k : spec_->v;
-      if (raw == to || apart(*tensor, key ? spec_->minicache.keys : spec_->minicache.values, pair)) continue;
+      const Format to = encoded(slot, key);
+      const bool merges = key ? spec_->minicache.keys : spec_->minicache.values;
+      if (raw(slot, key) == to || apart(*tensor, merges, is_pair(slot))) continue;
       for (auto& view : tensor->codes)
         for (auto& x : view) x = through(key ? RowKind::kKey : RowKind::kValue, to, x);
     }
@@ -187,7 +200,7 @@ class NaiveSequence {
     for (int i = 0; i < shape_.layers; ++i) {
       const Route& route = spec_->layers[LayerId{i}];
       if (index(route.reads) != static_cast<int>(slot)) continue;
-      if (route.writes != route.reads && spec_->tokens->readers() == Readers::kOwner) continue;
+      if (route.writes != route.reads && policy_of(slot)->readers() == Readers::kOwner) continue;
       if (layer == LayerId{i}) found = readers;
       ++readers;
     }
@@ -203,7 +216,8 @@ class NaiveSequence {
       const auto row = std::ranges::lower_bound(set.rows, seen.pos, {}, &NaiveRow::pos);
       check(row != set.rows.end() && row->pos == seen.pos, "what was seen is held");
       row->mass.resize(static_cast<std::size_t>(set.columns));
-      const int columns = spec_->tokens->observes(phase == Phase::kDecode ? Phase::kDecode : Phase::kPrompt, length)
+      const int columns = policy_of(slot)
+                              ->observes(phase == Phase::kDecode ? Phase::kDecode : Phase::kPrompt, length)
                               .columns(shape_.query_group);
       const int head = readers_of(slot, seen.layer).second * set.heads + seen.head - set.first_head;
       row->mass[static_cast<std::size_t>(head * columns + seen.column)] += seen.weight;
@@ -214,7 +228,9 @@ class NaiveSequence {
   // Whether rows went.
   bool evict(std::size_t slot, Phase phase) {
     auto& sets = slots_[slot];
-    const int readers = readers_of(slot, LayerId{}).first;
+    const TokenPolicy& policy = *policy_of(slot);
+    check(!policy.reads_keys(phase), "the naive model knows no keys' norms");
+    const int readers = std::max(1, readers_of(slot, LayerId{}).first);
     std::vector<std::vector<Pos>> pos(sets.size());
     std::vector<std::vector<float>> mass(sets.size());
     std::vector<HeadRows> heads;
@@ -228,7 +244,9 @@ class NaiveSequence {
                        .mass = mass[i],
                        .readers = readers,
                        .columns = sets[i].columns / readers,
-                       .combined = spec_->tokens->readers()});
+                       .combined = policy.readers(),
+                       .kinds = policy.observes(phase, length).kinds(),
+                       .tag = &sets[i].tag});
     }
     const Step step{.phase = phase,
                     .length = length,
@@ -236,7 +254,7 @@ class NaiveSequence {
                     .slot = static_cast<int>(slot),
                     .slots = static_cast<int>(slots_.size())};
     std::vector<Keep> keep(sets.size());
-    spec_->tokens->select(step, heads, keep);
+    policy.select(step, heads, keep);
     bool evicted = false;
     for (std::size_t i = 0; i < sets.size(); ++i) {
       std::vector<NaiveRow> kept;
@@ -244,19 +262,30 @@ class NaiveSequence {
       evicted = evicted || kept.size() < sets[i].rows.size();
       sets[i].rows = kept;
     }
-    // with its prompt, what was measured of it is forgotten, unless decode goes on measuring
-    if (phase == Phase::kPromptEnd && !spec_->tokens->observes(Phase::kDecode, length).any())
-      for (NaiveSet& set : sets) {
-        set.columns = 0;
-        for (NaiveRow& row : set.rows) row.mass.clear();
-      }
+    const Observe observed = policy.observes(phase, length);
+    if (phase == Phase::kPromptEnd && observed.any())
+      for (NaiveSet& set : sets)
+        reduce(set, readers * set.heads, observed.kinds(), policy.observes(Phase::kDecode, length).columns(1));
     return evicted;
   }
 
+  // What only the prompt's end needed is forgotten: of each reader's head nothing is left, or one sum of its first
+  // kind.
+  void reduce(NaiveSet& set, int lists, int kinds, int columns) const {
+    for (NaiveRow& row : set.rows) {
+      std::vector<double> sums(static_cast<std::size_t>(lists * columns));
+      row.mass.resize(static_cast<std::size_t>(set.columns));
+      for (int i = 0; i < set.columns && columns > 0; i += kinds)
+        sums[static_cast<std::size_t>(i / (set.columns / lists))] += row.mass[static_cast<std::size_t>(i)];
+      row.mass = sums;
+    }
+    set.columns = lists * columns;
+  }
+
   // [raw row] which are kept apart in one tensor.
-  std::vector<bool> rows_apart(const std::vector<NaiveRow*>& raw, bool key, NaiveRetention& retention, Phase phase) {
+  std::vector<bool> rows_apart(const std::vector<NaiveRow*>& fresh, bool key, NaiveRetention& retention, Phase phase) {
     std::vector<double> d;
-    for (const NaiveRow* row : raw) {
+    for (const NaiveRow* row : fresh) {
       const NaiveTensor& tensor = key ? row->k : row->v;
       const auto parts = parts_of(tensor);
       double sum = 0;
@@ -283,20 +312,20 @@ class NaiveSequence {
 
   void merge(std::size_t slot, Phase phase) {
     const MiniCache& config = spec_->minicache;
-    std::vector<NaiveRow*> raw;
+    std::vector<NaiveRow*> fresh;
     for (auto& row : slots_[slot].front().rows)
-      if (row.raw) raw.push_back(&row);
-    if (raw.empty()) return;
-    std::vector<bool> k(raw.size(), true), v(raw.size(), true);
-    if (config.keys) k = rows_apart(raw, true, retention_[2 * slot], phase);
+      if (row.raw) fresh.push_back(&row);
+    if (fresh.empty()) return;
+    std::vector<bool> k(fresh.size(), true), v(fresh.size(), true);
+    if (config.keys) k = rows_apart(fresh, true, retention_[2 * slot], phase);
     if (config.values && config.index != MiniCache::Index::kKeys)
-      v = rows_apart(raw, false, retention_[2 * slot + 1], phase);
+      v = rows_apart(fresh, false, retention_[2 * slot + 1], phase);
     if (config.index == MiniCache::Index::kKeys) v = k;
-    for (std::size_t i = 0; i < raw.size(); ++i) {
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
       const bool both = config.index == MiniCache::Index::kUnion && (k[i] || v[i]);
-      if (!k[i] && !both) merge(raw[i]->k, RowKind::kKey, raw_k_);
-      if (!v[i] && !both) merge(raw[i]->v, RowKind::kValue, raw_v_);
-      raw[i]->raw = false;
+      if (!k[i] && !both) merge(fresh[i]->k, RowKind::kKey, raw(slot, true));
+      if (!v[i] && !both) merge(fresh[i]->v, RowKind::kValue, raw(slot, false));
+      fresh[i]->raw = false;
     }
   }
 
@@ -319,10 +348,12 @@ class NaiveSequence {
   }
 
   // Rows wait for a group of their kind; kinds that are written as they came do not wait.
-  void encode_old(std::vector<NaiveRow>& rows, int kind, bool pair) {
+  void encode_old(std::vector<NaiveRow>& rows, int kind, std::size_t slot) {
+    const bool pair = is_pair(slot);
     const bool k_apart = pair && spec_->minicache.keys && (kind & 1) == 0;
     const bool v_apart = pair && spec_->minicache.values && (kind & 2) == 0;
-    if ((raw_k_ == spec_->k || k_apart) && (raw_v_ == spec_->v || v_apart)) return;
+    if ((raw(slot, true) == encoded(slot, true) || k_apart) && (raw(slot, false) == encoded(slot, false) || v_apart))
+      return;
     const auto waits = [&](const NaiveRow& row) {
       return row.exact && (row.k.merged ? 1 : 0) + (row.v.merged ? 2 : 0) == kind;
     };
@@ -331,14 +362,13 @@ class NaiveSequence {
     std::size_t n = (exact - 16) / 16 * 16;
     for (auto& row : rows)
       if (n > 0 && waits(row)) {
-        encode(row, pair);
+        encode(row, slot);
         --n;
       }
   }
 
   std::shared_ptr<const KvSpec> spec_;
   KvShape shape_;
-  Format raw_k_, raw_v_;
   std::vector<std::vector<NaiveSet>> slots_;  // one set for each KV head, or one for all
   std::vector<NaiveRetention> retention_;     // [slot][keys, values]
   std::vector<NaiveSeen> seen_;               // since the last commit

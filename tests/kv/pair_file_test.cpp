@@ -88,5 +88,34 @@ TEST(PairFile, LoadsWithTheHashOfItsContent) {
   EXPECT_ERROR(load_pairs(file, shape()), "pair_file_test.json");
 }
 
+TEST(PairFile, IsReadAsASearchWroteIt) {
+  PairSearch search;
+  search.architecture = "llama";
+  search.calibration = {.file = "t\"e\xFFxt", .sha256 = "12", .sentences = 3, .tokens = 16};
+  search.options = {.values = false, .by_head = true, .across_kinds = true};
+  search.ranking = {{.lower = 2, .deeper = 3, .distance = 0.25}, {.lower = 0, .deeper = 5, .distance = 0.5}};
+  search.pairs = {{2, 3}, {0, 5}};
+  const std::string text = print_pairs(search, shape("ab"));
+  EXPECT_EQ(text, R"({
+  "schema": "lamina.minicache/1",
+  "model": {"architecture":"llama","layers":6,"shapes_sha256":"ab"},
+  "calibration": {"file":"t\"e�xt","sha256":"12","sentences":3,"tokens":16},
+  "options": {"of":"k","vector":"head","across_kinds":true},
+  "pairs": [
+    [2,3],
+    [0,5]
+  ],
+  "ranking": [
+    [2,3,0.25],
+    [0,5,0.5]
+  ]
+}
+)");
+  EXPECT_EQ(parse(text, "ab"), search.pairs);
+  EXPECT_ERROR(parse(text, "cd"), "p.json: made for another model");
+  EXPECT_EQ(parse(print_pairs(PairSearch(), shape())), Pairs{});
+  EXPECT_NE(print_pairs(PairSearch(), shape()).find("\"of\":\"kv\",\"vector\":\"token\""), std::string::npos);
+}
+
 }  // namespace
 }  // namespace lamina

@@ -53,7 +53,7 @@ INSTANTIATE_TEST_SUITE_P(Specs, RandomOps,
                                            Case{"window(sinks=4,keep=25%) + k8v8"}, Case{"k8v8 + grid(7)"}));
 
 INSTANTIATE_TEST_SUITE_P(
-    H2o, RandomOps,
+    Observed, RandomOps,
     ::testing::Values(Case{"h2o(heavy=5,recent=4)"}, Case{"h2o(heavy=40,recent=9) + f32"},
                       Case{"h2o(heavy=40,recent=3)", 12}, Case{"h2o(heavy=0.3,recent=0.2) + k8v8"},
                       Case{"h2o(heavy=60,recent=40) + k4v4"}, Case{"h2o(heavy=90,recent=2) + k8v4", 40},
@@ -61,6 +61,13 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"h2o(heavy=20,recent=20,average) + bf16"}, Case{"h2o(heavy=0,recent=33) + k4v8"},
                       Case{"h2o(heavy=33,recent=0) + k8v4"}, Case{"h2o(heavy=25,recent=10) + k8v8 + grid(16)"},
                       Case{"h2o(heavy=0.4,recent=0.1) + grid(7)"}, Case{"map(0_0_2_2) + h2o(heavy=20,recent=10)"},
+                      Case{"snapkv(keep=30,window=8)"}, Case{"snapkv(keep=0.5,window=8) + k8v4"},
+                      Case{"adakv(keep=40,window=8) + k8v8 + grid(16)"}, Case{"pyramidkv(keep=30,window=4) + k4v4", 12},
+                      Case{"minicache(start=0.0,keep=0.3) + snapkv(keep=30,window=8) + k8v8"},
+                      Case{"fastgen(recovery=0.7)"}, Case{"fastgen(recovery=0.5) + k8v4 + grid(16)"},
+                      Case{"map(0_0_0_0) + fastgen(recovery=0.6)"},
+                      Case{"tokens(0=full,1-2=h2o(heavy=9,recent=9),3=window(window=20)) + bits(0-1=f16,2-3=k4v4)"},
+
                       Case{"map(0_0_2_2) + h2o(heavy=50,recent=10,readers=sum) + k8v4"},
                       Case{"map(0_0_0_0) + h2o(heavy=50,recent=10,readers=max) + k8v4 + grid(32)"},
                       Case{"map(0_0_1_1) + h2o(heavy=20,recent=10,readers=max,oneshot)"},
@@ -163,7 +170,8 @@ TEST(Plan, NearTheAllocationOfRowsThatDependOnData) {
       const auto near = [](std::size_t a, std::size_t b) { return std::max(a, b) - std::min(a, b); };
       const std::size_t heads = 2 * 2, tile = 2 * 16 * 64 * 2;  // of K and V in 16 bits
       EXPECT_EQ(plan.steady.mass, kv.bytes().mass) << text << " " << decoded;
-      EXPECT_LE(near(plan.steady.rows, kv.bytes().rows), sp->k == Format::kF16 ? 0 : heads * tile) << text << decoded;
+      EXPECT_LE(near(plan.steady.rows, kv.bytes().rows), (*sp)[SlotId{0}].k == Format::kF16 ? 0 : heads * tile)
+          << text << decoded;
       EXPECT_LE(near(plan.steady.total(), kv.bytes().total()), heads * tile * 3 / 2) << text << " " << decoded;
       EXPECT_LE(near(plan.peak_bytes, peak), heads * tile * 3 / 2) << text << " " << decoded;
     }

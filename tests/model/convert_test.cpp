@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/half.h"
@@ -14,9 +13,7 @@
 #include "kv/layers/lckv.h"
 #include "model/changed_folder.h"
 #include "model/dequant.h"
-#include "model/tokenizer_data.h"
-#include "model/tokenizer_writer.h"
-#include "text/unicode.h"
+#include "model/same_tokenizer.h"
 
 namespace lamina {
 namespace {
@@ -146,9 +143,7 @@ TEST_F(Convert, IdentityMapComputesWhatTheSourceComputes) {
     const auto facts = read_json(source + ".json");
     const auto tokens = facts.at("tokens").get<std::vector<Token>>();
     const std::string path = fs::is_directory(source) ? source : source + ".gguf";
-    std::vector<LayerType> types(static_cast<std::size_t>(ModelConfig::from(ModelFile::open(path)).layers));
-    for (std::size_t layer = 0; layer < types.size(); ++layer) types[layer].target = static_cast<int>(layer);
-    convert(path, print_layer_types(types));
+    convert(path, print_layer_types(identity_targets(ModelConfig::from(ModelFile::open(path)).layers)));
     const auto expected = logits_of(path, tokens), made = logits_of(out_, tokens);
     ASSERT_EQ(expected.size(), made.size());
     float most = 0;
@@ -341,41 +336,6 @@ TEST_F(Convert, WritesNothingWhereItMayNot) {
   EXPECT_FALSE(fs::exists(out_ + "/x") || fs::exists(out_ + "/x.part"));
 }
 
-// ---- tokenizers -----------------------------------------------------------------------------------------------------
-
-const std::vector<std::string> kTexts = {"The quick brown fox",
-                                         "  leading and  double spaces  ",
-                                         "tabs\tand\r\nlines\n\n\n x",
-                                         "don't I'LL we've",
-                                         "1234567 ٣٤٥ ½",
-                                         "naïve café — “quotes” …",
-                                         "日本語とemoji 👩‍👩‍👧‍👦🏳️‍🌈",
-                                         "<|im_start|>user\nhi<|im_end|>\n<|endoftext|>",
-                                         "<|im_start",
-                                         "def f(x):\n    return x**2",
-                                         std::string("\xff\xfe\x80 \0 \xe2\x82", 9),
-                                         "\u00a0\u2003\u3000x",
-                                         "ﬁ ①  Å Å",
-                                         "",
-                                         " ",
-                                         std::string(300, 'a')};
-
-void expect_same(const Tokenizer& before, const Tokenizer& after) {
-  ASSERT_EQ(before.vocab_size(), after.vocab_size());
-  for (Token token = 0; token < before.vocab_size(); ++token) {
-    ASSERT_EQ(before.piece(token), after.piece(token)) << token;
-    ASSERT_EQ(before.is_special(token), after.is_special(token)) << token;
-    ASSERT_EQ(before.is_end_of_generation(token), after.is_end_of_generation(token)) << token;
-  }
-  for (const std::string& text : kTexts)
-    for (const bool special : {false, true})
-      EXPECT_EQ(before.encode(text, special), after.encode(text, special)) << text;
-  EXPECT_EQ(before.bos(), after.bos());
-  EXPECT_EQ(before.eos(), after.eos());
-  EXPECT_EQ(before.add_bos(), after.add_bos());
-  EXPECT_EQ(before.add_eos(), after.add_eos());
-}
-
 TEST_F(Convert, TokenizerAndTemplateComeAlong) {
   const ModelFile source = ModelFile::open(kTiny + "llama-gqa.gguf");
   EXPECT_EQ(convert(source.path(), "0_2_2_3").no_tokenizer, "");
@@ -387,91 +347,6 @@ TEST_F(Convert, TokenizerAndTemplateComeAlong) {
   for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
     EXPECT_EQ(read_json(out_ + "/" + file), read_json(kHfFolders + "llama/" + file));
   EXPECT_TRUE(convert(kHfFolders + "llama-llama3", "0_2_2_3").no_tokenizer.ends_with("no tokenizer.json in it"));
-}
-
-TEST(TokenizerWriter, RealTokenizersComeBack) {
-  const std::string root = LAMINA_ROOT;
-  int seen = 0;
-  for (const std::string& path :
-       {root + "/models/smollm2.gguf", root + "/../shared/models/gguf-vocab/ggml-vocab-gpt-2.gguf"}) {
-    if (!fs::exists(path)) continue;
-    ++seen;
-    SCOPED_TRACE(path);
-    const GgufFile file = GgufFile::open(path);
-    expect_same(Tokenizer(tokenizer_data(file)), make_tokenizer(tokenizer_files(file)));
-  }
-  if (seen == 0) GTEST_SKIP() << "neither models/smollm2.gguf nor shared/models/gguf-vocab is there";
-}
-
-TEST(TokenizerWriter, SentencePieceIsRefused) {
-  const GgufFile file = GgufFile::open(kTiny + "gemma3.gguf");
-  try {
-    tokenizer_files(file);
-    FAIL() << "no error";
-  } catch (const Error& error) {
-    EXPECT_TRUE(std::string(error.what()).find("of the kind \"llama\"") != std::string::npos) << error.what();
-  }
-}
-
-// A GGUF file with a byte-level tokenizer of our own: every pre-tokenizer, and what goes around a text.
-class Gguf {
- public:
-  Gguf(const std::string& pre, bool adds) {
-    const auto number = [](auto value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); };
-    const auto text = [&](const std::string& s) { return number(std::uint64_t{s.size()}) + s; };
-    const auto array = [&](std::uint32_t type, std::uint64_t count) {
-      return number(std::uint32_t{9}) + number(type) + number(count);
-    };
-    const auto string_value = [&](const std::string& s) { return number(std::uint32_t{8}) + text(s); };
-    std::string tokens = array(8, 260), types = array(5, 260);
-    for (int i = 0; i < 256; ++i) {
-      std::string byte;
-      const bool plain = (i > 0x20 && i < 0x7F) || (i > 0xA0 && i != 0xAD);
-      append_utf8(byte, plain ? static_cast<char32_t>(i) : static_cast<char32_t>(256 + moved_++));
-      tokens += text(byte);
-      types += number(std::int32_t{1});
-    }
-    for (const auto& [token, type] : {std::pair("<s>", 3), {"</s>", 3}, {"<mask>", 4}, {"ab", 1}}) {
-      tokens += text(token);
-      types += number(std::int32_t{type});
-    }
-    const auto id = [&](std::uint32_t value) { return number(std::uint32_t{4}) + number(value); };
-    const auto flag = [&](bool value) { return number(std::uint32_t{7}) + std::string(1, value ? '\1' : '\0'); };
-    const std::vector<std::pair<std::string, std::string>> pairs = {{"model", string_value("gpt2")},
-                                                                    {"pre", string_value(pre)},
-                                                                    {"tokens", tokens},
-                                                                    {"token_type", types},
-                                                                    {"merges", array(8, 1) + text("a b")},
-                                                                    {"bos_token_id", id(256)},
-                                                                    {"eos_token_id", id(257)},
-                                                                    {"add_bos_token", flag(adds)},
-                                                                    {"add_eos_token", flag(adds)}};
-    bytes_ = "GGUF" + number(std::uint32_t{3}) + number(std::uint64_t{0}) + number(std::uint64_t{pairs.size()});
-    for (const auto& [key, value] : pairs) bytes_ += text("tokenizer.ggml." + key) + value;
-  }
-  GgufFile file() const { return GgufFile::parse("test", std::as_bytes(std::span(bytes_))); }
-
- private:
-  int moved_ = 0;
-  std::string bytes_;
-};
-
-TEST(TokenizerWriter, EveryPreTokenizerComesBack) {
-  for (const char* pre : {"gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "deepseek-r1-qwen"}) {
-    for (const bool adds : {false, true}) {
-      SCOPED_TRACE(pre);
-      const Gguf gguf(pre, adds);
-      const GgufFile file = gguf.file();
-      const TokenizerFiles files = tokenizer_files(file);
-      expect_same(Tokenizer(tokenizer_data(file)), make_tokenizer(files));
-      // Without the word of tokenizer_config.json, the post_processor says the same.
-      TokenizerFiles bare = files;
-      bare.tokenizer_config.erase("add_bos_token");
-      bare.tokenizer_config.erase("add_eos_token");
-      EXPECT_EQ(make_tokenizer(bare).add_bos(), adds);
-      EXPECT_EQ(make_tokenizer(bare).add_eos(), adds);
-    }
-  }
 }
 
 }  // namespace

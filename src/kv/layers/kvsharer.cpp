@@ -3,11 +3,11 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "kv/layers/layer_map.h"
 #include "kv/layers/strategy_file.h"
 
 namespace lamina {
@@ -39,8 +39,7 @@ std::vector<int> parse_own_form(const json& root, const std::string& file, const
 }
 
 std::vector<int> parse_published_form(const json& root, const std::string& file, const KvShape& shape) {
-  std::vector<int> target(static_cast<std::size_t>(shape.layers));
-  std::iota(target.begin(), target.end(), 0);
+  std::vector<int> target = identity_targets(shape.layers);
   for (const auto& [key, value] : root.items()) {
     int layer = -1;
     std::from_chars(key.data(), key.data() + key.size(), layer);
@@ -53,17 +52,6 @@ std::vector<int> parse_published_form(const json& root, const std::string& file,
   // A source may have been replaced as well: its users move to its own source (ascending, so that one pass is enough).
   for (int& source : target) source = target[static_cast<std::size_t>(source)];
   return target;
-}
-
-std::string line(const ordered_json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-// One entry a line, so that people can read thousands of them.
-template <class Entries, class Fn>
-std::string lines(const Entries& entries, Fn to_json) {
-  std::string text = "[";
-  for (const auto& entry : entries)
-    fmt::format_to(std::back_inserter(text), "{}\n    {}", text.size() > 1 ? "," : "", line(to_json(entry)));
-  return text + (entries.empty() ? "]" : "\n  ]");
 }
 
 ordered_json options_json(const KvSharerOptions& options) {
@@ -101,36 +89,26 @@ std::vector<int> parse_kvsharer(std::string_view text, const std::string& file, 
 }
 
 std::string print_kvsharer(const KvSharerSearch& search, const KvShape& shape) {
-  ordered_json model{{"architecture", search.architecture}, {"layers", shape.layers}};
-  if (!shape.fingerprint.empty()) model["shapes_sha256"] = shape.fingerprint;
-  const auto& used = search.calibration;
-  const ordered_json calibration{
-      {"file", used.file}, {"sha256", used.sha256}, {"sentences", used.sentences}, {"tokens", used.tokens}};
   const char* const score = search.options.objective == KvSharerObjective::kCosine ? "cosine" : "kl";
-  const auto trial_json = [score](const LayerTrial& trial) -> ordered_json {
-    return {{"layer", trial.layer}, {"source", trial.source}, {"rank", trial.rank}, {score, trial.score}};
+  const auto trials_json = [score](const std::vector<LayerTrial>& trials) {
+    ordered_json list = ordered_json::array();
+    for (const LayerTrial& trial : trials)
+      list.push_back({{"layer", trial.layer}, {"source", trial.source}, {"rank", trial.rank}, {score, trial.score}});
+    return list;
   };
-  const auto pair_json = [](const LayerPair& pair) -> ordered_json {
-    return ordered_json::array({pair.layer, pair.source, pair.distance});
-  };
-  const std::pair<const char*, std::string> fields[] = {
-      {"schema", line(std::string(kSchema))},
-      {"model", line(model)},
-      {"calibration", line(calibration)},
-      {"options", line(options_json(search.options))},
-      {"map", line(search.choice.target)},
-      {"accepted", lines(search.choice.accepted, trial_json)},
-      {"rejected", lines(search.choice.rejected, trial_json)},
-      {"tries", line(search.choice.tries)},
-      {"exhausted", line(search.exhausted())},
-      {"cosine", line(search.cosine)},
-      {"seconds", line(search.seconds)},
-      {"ranking", lines(search.ranking, pair_json)},
-  };
-  std::string text = "{";
-  for (const auto& [name, value] : fields)
-    fmt::format_to(std::back_inserter(text), "{}\n  \"{}\": {}", text.size() > 1 ? "," : "", name, value);
-  return text + "\n}\n";
+  ordered_json root = strategy_head(kSchema, search.architecture, search.calibration, shape);
+  root["options"] = options_json(search.options);
+  root["map"] = search.choice.target;
+  root["accepted"] = trials_json(search.choice.accepted);
+  root["rejected"] = trials_json(search.choice.rejected);
+  root["tries"] = search.choice.tries;
+  root["exhausted"] = search.exhausted();
+  root["cosine"] = search.cosine;
+  root["seconds"] = search.seconds;
+  ordered_json& ranking = root["ranking"] = ordered_json::array();
+  for (const LayerPair& pair : search.ranking)
+    ranking.push_back(ordered_json::array({pair.layer, pair.source, pair.distance}));
+  return print_strategy(root);
 }
 
 }  // namespace lamina

@@ -11,6 +11,7 @@
 
 #include "kv/layers/kvsharer_choice.h"
 #include "kv/layers/kvsharer_ranking.h"
+#include "kv/layers/strategy_file.h"
 #include "kv/types.h"
 
 namespace lamina {
@@ -41,10 +42,6 @@ struct KvSharerOptions {
 
 // A search as its file tells it.
 struct KvSharerSearch {
-  struct Calibration {
-    std::string file, sha256;
-    int sentences = 0, tokens = 0;  // tokens of each
-  };
   std::string architecture;
   Calibration calibration;
   KvSharerOptions options;

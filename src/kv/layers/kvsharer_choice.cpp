@@ -4,17 +4,12 @@
 #include <algorithm>
 #include <cassert>
 #include <map>
-#include <numeric>
 #include <utility>
+
+#include "kv/layers/layer_map.h"
 
 namespace lamina {
 namespace {
-
-std::vector<int> identity(int layers) {
-  std::vector<int> target(static_cast<std::size_t>(layers));
-  std::iota(target.begin(), target.end(), 0);
-  return target;
-}
 
 bool replaced(const MapChoice& choice, int layer) { return choice.target[static_cast<std::size_t>(layer)] != layer; }
 
@@ -80,7 +75,7 @@ std::vector<int> with_source(std::vector<int> target, int layer, int source) {
 
 MapChoice choose_greedily(std::span<const LayerPair> ranking, int layers, int share, double threshold,
                           const MapJudge& judge) {
-  MapChoice choice{.target = identity(layers), .accepted = {}, .rejected = {}};
+  MapChoice choice{.target = identity_targets(layers), .accepted = {}, .rejected = {}};
   for (std::size_t rank = 0; rank < ranking.size() && choice.shared() < share; ++rank) {
     if (replaced(choice, ranking[rank].layer)) continue;
     const LayerTrial trial = try_pair(choice, ranking, rank, judge);
@@ -96,7 +91,7 @@ MapChoice choose_greedily(std::span<const LayerPair> ranking, int layers, int sh
 
 MapChoice choose_least(std::span<const LayerPair> ranking, int layers, int share, int candidates,
                        const MapJudge& judge) {
-  MapChoice choice{.target = identity(layers), .accepted = {}, .rejected = {}};
+  MapChoice choice{.target = identity_targets(layers), .accepted = {}, .rejected = {}};
   while (choice.shared() < share) {
     std::vector<LayerTrial> trials;
     for (std::size_t rank = 0; rank < ranking.size() && std::ssize(trials) < candidates; ++rank)
@@ -110,7 +105,7 @@ MapChoice choose_least(std::span<const LayerPair> ranking, int layers, int share
 
 MapChoice choose_by_beam(std::span<const LayerPair> ranking, int layers, int share, int width, int candidates,
                          const MapJudge& judge) {
-  std::vector<MapChoice> beam{{.target = identity(layers), .accepted = {}, .rejected = {}}};
+  std::vector<MapChoice> beam{{.target = identity_targets(layers), .accepted = {}, .rejected = {}}};
   int tries = 0;
   const std::vector<std::size_t> ranks = best_alone(ranking, beam.front(), judge);
   tries += std::exchange(beam.front().tries, 0);

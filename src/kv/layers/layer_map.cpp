@@ -84,11 +84,14 @@ LayerMap LayerMap::from_pairs(std::span<const std::pair<int, int>> pairs, const 
   return map;
 }
 
-std::vector<int> own_targets(const KvShape& shape) {
-  if (!shape.targets.empty()) return shape.targets;
-  std::vector<int> target(static_cast<std::size_t>(shape.layers));
+std::vector<int> identity_targets(int layers) {
+  std::vector<int> target(static_cast<std::size_t>(layers));
   std::iota(target.begin(), target.end(), 0);
   return target;
+}
+
+std::vector<int> own_targets(const KvShape& shape) {
+  return shape.targets.empty() ? identity_targets(shape.layers) : shape.targets;
 }
 
 std::vector<LayerType> parse_layer_types(std::string_view text) {
@@ -101,10 +104,11 @@ std::vector<LayerType> parse_layer_types(std::string_view text) {
   return types;
 }
 
-std::string print_layer_types(std::span<const LayerType> types) {
+std::string print_layer_types(std::span<const int> target, const std::vector<bool>& sliding) {
   std::string text;
-  for (const LayerType& type : types)
-    fmt::format_to(std::back_inserter(text), "{}{}{}", text.empty() ? "" : "_", type.target, type.sliding ? "s" : "");
+  for (std::size_t layer = 0; layer < target.size(); ++layer)
+    fmt::format_to(std::back_inserter(text), "{}{}{}", layer == 0 ? "" : "_", target[layer],
+                   !sliding.empty() && sliding[layer] ? "s" : "");
   return text;
 }
 

@@ -45,6 +45,8 @@ struct LayerMap {
   static LayerMap from_pairs(std::span<const std::pair<int, int>> pairs, const KvShape& shape);
 };
 
+// Each layer reads its own rows: 0, 1, 2, …
+std::vector<int> identity_targets(int layers);
 // What each layer reads where nothing else is said: its own rows, or what the model was trained to read.
 std::vector<int> own_targets(const KvShape& shape);
 
@@ -54,7 +56,8 @@ struct LayerType {
   bool sliding = false;
 };
 std::vector<LayerType> parse_layer_types(std::string_view text);
-std::string print_layer_types(std::span<const LayerType> types);
+// From [layer] the layer read, and [layer] whether it slides; none: no layer does.
+std::string print_layer_types(std::span<const int> target, const std::vector<bool>& sliding = {});
 
 // Error unless layers may share rows in this way on this model: targets in range, the layers read have K and V, and,
 // unless `across_kinds`, layers that share have the same window in the model (their keys are rotated alike).

@@ -2,19 +2,15 @@
 #include "kv/layers/lckv.h"
 
 #include <algorithm>
-#include <iterator>
-#include <numeric>
 
 #include "base/error.h"
+#include "kv/layers/layer_map.h"
 
 namespace lamina {
 namespace {
 
 LayerTypes plain(int layers) {
-  const auto count = static_cast<std::size_t>(layers);
-  LayerTypes types{.target = std::vector<int>(count), .sliding = std::vector<bool>(count)};
-  std::iota(types.target.begin(), types.target.end(), 0);
-  return types;
+  return {.target = identity_targets(layers), .sliding = std::vector<bool>(static_cast<std::size_t>(layers))};
 }
 
 // Layers [first, last) read one of themselves.
@@ -30,13 +26,6 @@ void require_kv_layers(const char* family, int layers, int kv_layers) {
 }
 
 }  // namespace
-
-std::string LayerTypes::text() const {
-  std::string text;
-  for (std::size_t layer = 0; layer < target.size(); ++layer)
-    fmt::format_to(std::back_inserter(text), "{}{}{}", layer == 0 ? "" : "_", target[layer], sliding[layer] ? "s" : "");
-  return text;
-}
 
 LayerTypes lckv(int layers, int w) {
   const int most = (layers - 1) / 2 * 2 + 1;

@@ -9,7 +9,6 @@
 //   says; here it is one except in pizza and sandwich with one KV layer and in lasagna, where the group's owner is not
 //   its bottom layer.
 #pragma once
-#include <string>
 #include <vector>
 
 namespace lamina {
@@ -18,7 +17,6 @@ struct LayerTypes {
   std::vector<int> target;    // [layer] the layer whose K and V it reads
   std::vector<bool> sliding;  // [layer] it attends within the window
   int window = 0;             // of the sliding layers, in tokens, the query's own included; 0: no layer slides
-  std::string text() const;   // in the layer_types notation: "0s_1s_2_2"
 };
 
 // Which layer of a group that shares owns the rows; of two middle layers it is the lower one.

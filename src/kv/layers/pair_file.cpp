@@ -11,6 +11,13 @@
 namespace lamina {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr std::string_view kSchema = "lamina.minicache/1";
+
+}  // namespace
 
 PairFile load_pairs(const std::string& file, const KvShape& shape) {
   const std::string content = read_strategy(file);
@@ -19,7 +26,7 @@ PairFile load_pairs(const std::string& file, const KvShape& shape) {
 
 std::vector<std::pair<int, int>> parse_pairs(std::string_view text, const std::string& file, const KvShape& shape) {
   const json root = parse_json(text, file);
-  require_strategy(root, "lamina.minicache/1", file, shape);
+  require_strategy(root, kSchema, file, shape);
   const auto found = root.find("pairs");
   require(found != root.end() && found->is_array(), "{}: the field pairs is {}, expected an array of layer pairs", file,
           found == root.end() ? "missing" : shown(*found));
@@ -39,6 +46,21 @@ std::vector<std::pair<int, int>> parse_pairs(std::string_view text, const std::s
     pairs.emplace_back(lower, deeper);
   }
   return pairs;
+}
+
+std::string print_pairs(const PairSearch& search, const KvShape& shape) {
+  const PairOptions& options = search.options;
+  ordered_json root = strategy_head(kSchema, search.architecture, search.calibration, shape);
+  root["options"] = {{"of", options.keys && options.values ? "kv"
+                            : options.keys                 ? "k"
+                                                           : "v"},
+                     {"vector", options.by_head ? "head" : "token"},
+                     {"across_kinds", options.across_kinds}};
+  root["pairs"] = search.pairs;
+  ordered_json& ranking = root["ranking"] = ordered_json::array();
+  for (const PairDistance& pair : search.ranking)
+    ranking.push_back(ordered_json::array({pair.lower, pair.deeper, pair.distance}));
+  return print_strategy(root);
 }
 
 }  // namespace lamina

@@ -26,6 +26,8 @@ GroupOwner group_owner(const Term& term, GroupOwner fallback) {
   return name == "bottom" ? GroupOwner::kBottom : name == "middle" ? GroupOwner::kMiddle : GroupOwner::kTop;
 }
 
+bool across_kinds(const Term& term) { return term.choice("kinds", {"same", "any"}) == "any"; }
+
 int kv_layers(const Term& term, int layers) {
   require(term.find("kv") != nullptr, "{} does not say how many layers keep K and V, expected {}(kv=N)", term.name,
           term.name);
@@ -75,7 +77,7 @@ std::vector<Pos> windows_of(const std::vector<bool>& sliding, Pos window, const 
 std::string options_text(const Term& term, const KvShape& shape, Pos window, bool cyclic) {
   std::string text;
   if (window > 0) text += fmt::format(",window={}", window);
-  if (term.choice("kinds", {"same", "any"}) == "any") text += ",kinds=any";
+  if (across_kinds(term)) text += ",kinds=any";
   if (cyclic && shape.forward_passes != KvShape{}.forward_passes) text += fmt::format(",m={}", shape.forward_passes);
   if (cyclic && shape.backward_passes != KvShape{}.backward_passes) text += fmt::format(",b={}", shape.backward_passes);
   return text;
@@ -95,18 +97,16 @@ LayerChoice place(const Term& term, const LayerTypes& types, const KvShape& mode
   shape.forward_passes = term.integer("m", 0, 1000, model.forward_passes);
   shape.backward_passes = term.integer("b", 1, 1000, model.backward_passes);
   shape.windows = windows_of(types.sliding, types.window, model);
-  require_shareable(types.target, model, term.choice("kinds", {"same", "any"}) == "any");
+  require_shareable(types.target, model, across_kinds(term));
   LayerChoice choice{.map = LayerMap::from_targets(types.target, shape), .minicache = {}, .text = {}, .key = {}};
   const bool cyclic = choice.map.cyclic();
   require(cyclic || (term.find("m") == nullptr && term.find("b") == nullptr),
-          "{} reads no layer from below, so it has no passes to count; expected neither m= nor b=", term.name);
+          "no layer of {} reads one above it, so a prompt takes one pass; expected neither m= nor b=", term.name);
   if (upward == UpwardMaps::kTrainedOnly && types.target != model.targets) refuse_upward(types.target);
   if (choice.map == own_layers(model).map) return choice;
-  std::vector<LayerType> items;
-  for (std::size_t i = 0; i < types.target.size(); ++i)
-    items.push_back({types.target[i], types.window > 0 && types.sliding[i]});
+  const std::vector<bool> marks = types.window > 0 ? types.sliding : std::vector<bool>();
   choice.text = choice.key =
-      fmt::format("map({}{})", print_layer_types(items), options_text(term, shape, types.window, cyclic));
+      fmt::format("map({}{})", print_layer_types(types.target, marks), options_text(term, shape, types.window, cyclic));
   return choice;
 }
 
@@ -129,7 +129,7 @@ LayerChoice make_kvsharer(const Term& term, const KvShape& shape) {
   const std::string* file = term.find("map");
   require(file != nullptr, "kvsharer names no strategy file, expected kvsharer(map=FILE)");
   const KvSharerStrategy strategy = load_kvsharer(*file, shape);
-  const bool across = term.choice("kinds", {"same", "any"}) == "any";
+  const bool across = across_kinds(term);
   require_shareable(strategy.target, shape, across);
   LayerChoice choice{.map = LayerMap::from_targets(strategy.target, shape), .minicache = {}, .text = {}, .key = {}};
   if (choice.map == own_layers(shape).map) return choice;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/layers/strategy_file.h"
 
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -11,6 +12,7 @@ namespace lamina {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 constexpr std::size_t kMaxFileBytes = 16U << 20;  // the ranking of 1000 layers fits
 
@@ -28,15 +30,38 @@ void require_same_model(const json& model, const std::string& file, const KvShap
           shape.fingerprint);
 }
 
+std::string line(const ordered_json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
 }  // namespace
 
-std::string read_strategy(const std::string& file) {
-  const MappedFile content(file);
-  const std::span<const std::byte> bytes = content.bytes();
-  require(bytes.size() <= kMaxFileBytes, "{}: {} bytes, expected a strategy file of at most {}", file, bytes.size(),
-          kMaxFileBytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+ordered_json strategy_head(std::string_view schema, const std::string& architecture, const Calibration& calibration,
+                           const KvShape& shape) {
+  ordered_json root{{"schema", schema}, {"model", {{"architecture", architecture}, {"layers", shape.layers}}}};
+  if (!shape.fingerprint.empty()) root["model"]["shapes_sha256"] = shape.fingerprint;
+  root["calibration"] = {{"file", calibration.file},
+                         {"sha256", calibration.sha256},
+                         {"sentences", calibration.sentences},
+                         {"tokens", calibration.tokens}};
+  return root;
 }
+
+std::string print_strategy(const ordered_json& root) {
+  std::string text = "{";
+  for (const auto& [name, value] : root.items()) {
+    fmt::format_to(std::back_inserter(text), "{}\n  \"{}\": ", text.size() > 1 ? "," : "", name);
+    const bool is_list = value.is_array() && !value.empty() && value.front().is_structured();
+    if (!is_list) {
+      text += line(value);
+      continue;
+    }
+    for (std::size_t i = 0; i < value.size(); ++i)
+      fmt::format_to(std::back_inserter(text), "{}\n    {}", i == 0 ? "[" : ",", line(value[i]));
+    text += "\n  ]";
+  }
+  return text + "\n}\n";
+}
+
+std::string read_strategy(const std::string& file) { return read_text(file, kMaxFileBytes, "a strategy file of "); }
 
 void require_strategy(const json& root, std::string_view schema, const std::string& file, const KvShape& shape) {
   require(root.is_object(), "{}: found {}, expected a JSON object", file, shown(root));

@@ -9,6 +9,19 @@
 
 namespace lamina {
 
+// The text that a search ran on.
+struct Calibration {
+  std::string file, sha256;
+  int sentences = 0, tokens = 0;  // tokens of each
+};
+
+// What a file begins with: its schema, the model and the text that were searched on. A search adds fields of its own.
+nlohmann::ordered_json strategy_head(std::string_view schema, const std::string& architecture,
+                                     const Calibration& calibration, const KvShape& shape);
+// The text of a file: a field a line, and of a list of pairs or objects an entry a line, so that people can read
+// thousands of them.
+std::string print_strategy(const nlohmann::ordered_json& root);
+
 std::string read_strategy(const std::string& file);  // its content
 // Error unless root's "schema" is this one and its "model", where it has one, is this model.
 void require_strategy(const nlohmann::json& root, std::string_view schema, const std::string& file,

@@ -50,6 +50,10 @@ Budget::Budget(const Term& term, std::string_view key, std::string_view fallback
 
 Pos Budget::rows(Pos prompt) const { return is_fraction() ? static_cast<Pos>(millionths_ * prompt / kMillion) : rows_; }
 
+Pos Budget::rows_up(Pos prompt) const {
+  return is_fraction() ? static_cast<Pos>((millionths_ * prompt + kMillion - 1) / kMillion) : rows_;
+}
+
 std::string Budget::text() const {
   if (!is_fraction()) return fmt::format("{}", rows_);
   std::string text = fmt::format("{}.{:06}", millionths_ / kMillion, millionths_ % kMillion);

@@ -21,7 +21,8 @@ class Budget {
   bool is_fraction() const { return millionths_ >= 0; }
   // Of a fraction floor(fraction * prompt), exactly: a double's 0.29 * 100 is below 29.
   Pos rows(Pos prompt) const;
-  std::string text() const;  // canonical
+  Pos rows_up(Pos prompt) const;  // ceil(fraction * prompt)
+  std::string text() const;       // canonical
   bool operator==(const Budget&) const = default;
 
  private:

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/registry.h"
 
+#include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
+#include "kv/tokens/keyl2.h"
+#include "kv/tokens/random.h"
+#include "kv/tokens/snapkv.h"
 #include "kv/tokens/streaming.h"
 
 namespace lamina {
@@ -20,8 +24,10 @@ Policy make(const Term& term) {
 }
 
 constexpr Method kMethods[] = {
-    {"h2o", make<H2oPolicy>},
-    {"streaming", make<StreamingPolicy>},
+    {"fastgen", make<FastGenPolicy>},  {"h2o", make<H2oPolicy>},
+    {"snapkv", make<SnapKvPolicy>},    {"pyramidkv", make<SnapKvPolicy>},
+    {"adakv", make<SnapKvPolicy>},     {"keyl2", make<KeyL2Policy>},
+    {"random", make<RandomPolicy>},    {"streaming", make<StreamingPolicy>},
     {"window", make<StreamingPolicy>},
 };
 

@@ -26,21 +26,28 @@ struct Step {
 enum class Readers : std::uint8_t { kOwner, kSum, kMax };
 
 // Rows that live and die together: those of one KV head, or of all heads of a slot. A value per row, ascending by
-// position; all parts of `mass` are zeros where nothing was observed.
+// position.
 struct HeadRows {
   std::span<const Pos> pos;
-  std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; may be empty
+  std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; empty: nothing was observed
   int readers = 1;                // layers; each has sums of its own, whose order no cut of a prompt changes
   int columns = 0;                // of one reader
   Readers combined{};
+  int kinds = 1;                          // of the columns, for each head
+  std::span<const float> key_norms{};     // [rows] Euclidean, of policies that read keys; may be empty
+  std::span<const TokenClass> classes{};  // [position], of policies that read classes; may be empty
+  std::uint8_t* tag = nullptr;            // what the policy remembers of the set; 0 at first
 
-  // What the row was given in all heads: the sum over the readers, or the most of any. Of one of `kinds`.
-  double total(std::size_t row, int kind = 0, int kinds = 1) const {
-    return readers * columns == 1 ? mass[row] : sum_of(row, kind, kinds);
-  }
+  // What the row was given in all heads: the sum over the readers, or the most of any.
+  double total(std::size_t row, int kind = 0) const { return readers * columns == 1 ? mass[row] : sum_of(row, kind); }
+  // The same of one of the columns / kinds heads.
+  double part(std::size_t row, int head, int kind) const;
 
  private:
-  double sum_of(std::size_t row, int kind, int kinds) const;
+  double sum_of(std::size_t row, int kind) const;
+  // What fn(first column of a reader) gives, of all readers.
+  template <class Fn>
+  double combine(std::size_t row, Fn fn) const;
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
@@ -61,6 +68,10 @@ class TokenPolicy {
   virtual bool renumbers() const { return false; }
   // What attention measures in a step of this phase (kPromptEnd: as kPrompt). `prompt_end`: where the prompt will end.
   virtual Observe observes(Phase /*phase*/, Pos /*prompt_end*/) const { return {}; }
+  // Wants the norms of keys at a commit of this phase. (Not of layers whose keys are merged.)
+  virtual bool reads_keys(Phase /*phase*/) const { return false; }
+  // Wants to know what the tokens are.
+  virtual bool reads_classes() const { return false; }
   virtual Readers readers() const { return Readers::kOwner; }
   // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
   virtual bool by_head() const { return false; }

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tasks of `lamina eval`.
+#pragma once
+#include <CLI/CLI.hpp>
+
+namespace lamina {
+
+void add_passkey(CLI::App& eval);
+
+}  // namespace lamina

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// lamina eval passkey: how often a number that is hidden in a long text is found again under KV specs.
+#include <array>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "common.h"
+#include "engine/passkey.h"
+#include "eval.h"
+
+namespace lamina {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  ModelArguments model;
+  std::string file, output = "text";
+  int length = 1024, items = 50;
+  std::uint64_t seed = 1;
+  bool verbose = false;
+};
+
+std::vector<PasskeyItem> items_of(const Arguments& args, const Loaded& loaded) {
+  if (!args.file.empty()) return read_passkeys(args.file, read_file(args.file));
+  std::vector<PasskeyItem> items;
+  for (int i = 0; i < args.items; ++i)
+    items.push_back(make_passkey(args.seed, i, static_cast<std::size_t>(args.length),
+                                 [&](const std::string& text) { return loaded.encode(text, true).size(); }));
+  return items;
+}
+
+Json measure(const Arguments& args, Loaded& loaded, const std::shared_ptr<const KvSpec>& spec,
+             const std::vector<PasskeyItem>& items, Progress& progress, std::size_t& done) {
+  int found = 0;
+  double bytes = 0, kept = 0, length = 0;
+  std::array<int, 4> right{}, asked{};  // by quarters of the depth
+  for (const PasskeyItem& item : items) {
+    require(!interrupted(), "interrupted, no result");
+    const PasskeyResult result = ask_passkey(
+        loaded.model, loaded.pool, spec, item, args.model.batch,
+        [&](const std::string& text) { return loaded.encode(text, true); },
+        [&](std::span<const Token> tokens) { return loaded.tokenizer.decode(tokens, true); });
+    const auto quarter = std::min<std::size_t>(3, static_cast<std::size_t>(item.depth * 4));
+    found += result.found;
+    right[quarter] += result.found;
+    ++asked[quarter];
+    bytes += static_cast<double>(result.kv_bytes);
+    kept += result.kept_fraction;
+    length += result.length;
+    if (args.verbose)
+      std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", spec->text(), item.depth, item.answer,
+                               result.found ? "found" : "not found", Json(result.said).dump(-1, ' ', true));
+    progress.update(++done);
+  }
+  const auto n = static_cast<double>(items.size());
+  Json depths = Json::array();
+  for (std::size_t q = 0; q < right.size(); ++q)
+    depths.push_back(asked[q] ? Json(static_cast<double>(right[q]) / asked[q]) : Json(nullptr));
+  return {
+      {"kv_spec", spec->text()},
+      {"items", items.size()},
+      {"found", found},
+      {"accuracy", found / n},
+      {"accuracy_by_depth", depths},
+      {"tokens", length / n},
+      {"kept_fraction", kept / n},
+      {"kv_bytes", bytes / n},
+      {"kv_ratio", static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(length / n))) * n / bytes}};
+}
+
+void run(const Arguments& args) {
+  Loaded loaded(args.model);
+  const std::vector<PasskeyItem> items = items_of(args, loaded);
+  Progress progress("items", items.size() * loaded.specs.size());
+  std::size_t done = 0;
+  std::vector<Json> rows;
+  for (const auto& spec : loaded.specs) rows.push_back(measure(args, loaded, spec, items, progress, done));
+  if (args.output == "json") {
+    std::cout << (rows.size() == 1 ? rows.front() : Json(rows)).dump(2) << '\n';
+    return;
+  }
+  fmt::print("{} items of {:.0f} tokens on average; bytes and ratio to dense f16 after the prompt\n", items.size(),
+             rows.front()["tokens"].get<double>());
+  fmt::print("{:>6}  {:<23}  {:>6} {:>11} {:>6}  {}\n", "found", "by depth, in quarters", "kept", "kv bytes", "ratio",
+             "kv");
+  for (const Json& row : rows) {
+    std::string depths;
+    for (const Json& depth : row["accuracy_by_depth"])
+      depths += depth.is_null() ? "    - " : fmt::format("{:5.0f} ", 100 * depth.get<double>());
+    fmt::print("{:5.0f}%  {:<23}  {:>6.4f} {:>11.0f} {:>6.2f}  {}\n", 100 * row["accuracy"].get<double>(), depths,
+               row["kept_fraction"].get<double>(), row["kv_bytes"].get<double>(), row["kv_ratio"].get<double>(),
+               row["kv_spec"].get<std::string>());
+  }
+}
+
+}  // namespace
+
+void add_passkey(CLI::App& eval) {
+  auto args = std::make_shared<Arguments>();
+  CLI::App* app = eval.add_subcommand("passkey", "retrieval of a number that is hidden in a long text");
+  add_model_options(*app, args->model);
+  add_kv_options(*app, args->model);
+  CLI::Option* length = app->add_option("--length", args->length, "tokens of each item, the question included (1024)")
+                            ->check(CLI::Range(1, 1 << 24));
+  CLI::Option* items = app->add_option("--items", args->items, "how many (50)")->check(CLI::Range(1, 1 << 24));
+  CLI::Option* seed = app->add_option("-s,--seed", args->seed, "of the numbers and where they stand (1)");
+  app->add_option("-f,--file", args->file, "instead: items from this file, {\"input\", \"target\"} a line; -: stdin")
+      ->excludes(length)
+      ->excludes(items)
+      ->excludes(seed);
+  app->add_flag("-v,--verbose", args->verbose, "each answer, to stderr");
+  app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));
+  app->callback([args] { run(*args); });
+}
+
+}  // namespace lamina

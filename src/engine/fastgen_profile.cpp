@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/fastgen_profile.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+
+#include "base/error.h"
+#include "engine/session.h"
+
+namespace lamina {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::vector<std::string> policy_names(const FastGenPolicy& policy) {
+  constexpr std::string_view kNames[] = {"special", "punct", "frequent", "local"};
+  std::vector<std::string> names;
+  std::string name;
+  for (const FastGenPolicy::Part part : policy.order()) {
+    name += name.empty() ? "" : "+";
+    name += kNames[static_cast<int>(part)];
+    names.push_back(name);
+  }
+  names.emplace_back("full");
+  return names;
+}
+
+}  // namespace
+
+FastGenProfile profile_fastgen(Model& model, ThreadPool& pool, const std::shared_ptr<const KvSpec>& spec,
+                               std::span<const Token> prompt, int batch, int decode) {
+  const auto* const policy = dynamic_cast<const FastGenPolicy*>(spec->slots.front().tokens.get());
+  require(policy != nullptr, "\"{}\" has no fastgen term, there is nothing to profile", spec->text());
+  require(spec->grid == 0, "\"{}\": FastGen profiles a whole prompt, grid cuts it", spec->text());
+  FastGenProfile profile{.policies = policy_names(*policy), .heads = {}};
+  const auto context = static_cast<Pos>(prompt.size()) + decode;
+  {
+    const auto dense = std::make_shared<const KvSpec>(KvSpec::parse("full", model.shape()));
+    Session session(model, pool, {.spec = dense, .context = context, .batch = batch});
+    const double start = now();
+    session.prompt(prompt);
+    profile.plain_prompt_seconds = now() - start;
+  }
+  Session session(model, pool, {.spec = spec, .context = context, .batch = batch});
+  double start = now();
+  session.prompt_but_its_end(prompt);
+  profile.prompt_seconds = now() - start;
+  const auto length = static_cast<Pos>(prompt.size());
+  for (int slot = 0; slot < spec->layers.slots(); ++slot) {
+    const KvSequence::Sets sets = session.kv().sets(SlotId{slot}, Phase::kPromptEnd);
+    for (std::size_t head = 0; head < sets.rows.size(); ++head) {
+      HeadProfile& found = profile.heads.emplace_back();
+      found.slot = slot;
+      found.head = static_cast<int>(head);
+      found.recoveries = policy->recoveries(sets.rows[head], length);
+      found.chosen = policy->choose(found.recoveries);
+    }
+  }
+  start = now();
+  session.kv().commit(Phase::kPromptEnd, 0);
+  profile.choice_seconds = now() - start;
+  profile.kept_fraction = session.kv().kept_fraction();
+  auto next = profile.heads.begin();
+  for (int slot = 0; slot < spec->layers.slots(); ++slot)
+    for (const std::size_t rows : session.kv().live_rows(SlotId{slot})) (next++)->rows = rows;
+  start = now();
+  for (; profile.decoded < decode; ++profile.decoded) session.decode(prompt[prompt.size() - 1]);
+  profile.decode_seconds = now() - start;
+  return profile;
+}
+
+}  // namespace lamina

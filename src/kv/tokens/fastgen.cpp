@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tokens/fastgen.h"
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+#include "base/error.h"
+#include "kv/spec_parser.h"
+
+namespace lamina {
+namespace {
+
+constexpr std::string_view kPartNames[] = {"special", "punct", "frequent", "local"};
+constexpr std::string_view kUsualOrder = "special/punct/frequent/local";
+constexpr double kTolerance = 1e-9;  // a recovery that is asked for exactly may be off by rounding
+
+std::vector<FastGenPolicy::Part> parse_order(const Term& term, std::string_view text) {
+  std::vector<FastGenPolicy::Part> order;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('/', at), text.size());
+    const std::string_view name = text.substr(at, end - at);
+    const auto* const found = std::ranges::find(kPartNames, name);
+    require(found != std::end(kPartNames), "order of {} names \"{}\", expected some of {}", term.name, excerpt(name),
+            kUsualOrder);
+    const auto part = static_cast<FastGenPolicy::Part>(found - std::begin(kPartNames));
+    require(std::ranges::find(order, part) == order.end(), "order of {} names {} twice", term.name, name);
+    order.push_back(part);
+    at = end + 1;
+  }
+  return order;
+}
+
+Budget fraction(const Term& term, std::string_view key) {
+  Budget budget(term, key, "0.3", 0);
+  require(budget.is_fraction(), "{} of {} is {}, expected a fraction such as 0.3", key, term.name, budget.text());
+  return budget;
+}
+
+}  // namespace
+
+FastGenPolicy::FastGenPolicy(const Term& term) {
+  term.expect_keys({"recovery", "recent", "frequent", "order", "criterion", "group", "decode", "first", "blanks"});
+  recovery_ = term.number("recovery", 0, 1, 0.95);
+  recent_ = fraction(term, "recent");
+  frequent_ = fraction(term, "frequent");
+  const std::string* const order = term.find("order");
+  order_ = parse_order(term, order != nullptr ? *order : kUsualOrder);
+  l1_ = term.choice("criterion", {"mass", "l1"}) == "l1";
+  by_least_ = term.choice("group", {"mean", "min"}) == "min";
+  reselect_ = term.choice("decode", {"literal", "reselect"}) == "reselect";
+  first_ = term.choice("first", {"on", "off"}) != "off";
+  blanks_ = term.choice("blanks", {"on", "off"}) != "off";
+
+  std::vector<std::string> arguments;
+  if (recovery_ != 0.95) arguments.push_back(fmt::format("recovery={}", recovery_));
+  if (recent_.text() != "0.3") arguments.push_back("recent=" + recent_.text());
+  if (frequent_.text() != "0.3") arguments.push_back("frequent=" + frequent_.text());
+  if (order != nullptr && *order != kUsualOrder) arguments.push_back("order=" + *order);
+  if (l1_) arguments.emplace_back("criterion=l1");
+  if (by_least_) arguments.emplace_back("group=min");
+  if (reselect_) arguments.emplace_back("decode=reselect");
+  if (!first_) arguments.emplace_back("first=off");
+  if (!blanks_) arguments.emplace_back("blanks=off");
+  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+}
+
+bool FastGenPolicy::has(Part part, std::size_t parts) const {
+  const auto end = order_.begin() + static_cast<std::ptrdiff_t>(parts);
+  return std::find(order_.begin(), end, part) != end;
+}
+
+Observe FastGenPolicy::observes(Phase phase, Pos prompt_end) const {
+  if (recovery_ >= 1 && phase == Phase::kDecode) return {};  // every head is full
+  if (phase == Phase::kDecode) return has(Part::kFrequent, order_.size()) ? Observe{.first_query = 0} : Observe{};
+  return {.first_query = 0, .far = window(prompt_end), .by_query_head = by_least_};
+}
+
+bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::size_t parts) const {
+  const Pos pos = rows.pos[row];
+  const TokenClass kind = rows.classes.empty() ? TokenClass::kOther : rows.classes[static_cast<std::size_t>(pos)];
+  if (has(Part::kSpecial, parts) && (kind == TokenClass::kSpecial || (first_ && pos == 0))) return true;
+  return has(Part::kPunct, parts) && (kind == TokenClass::kPunctuation || (blanks_ && kind == TokenClass::kBlank));
+}
+
+Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
+  Keep all(rows.pos.size());
+  std::iota(all.begin(), all.end(), 0U);
+  if (count < all.size())
+    drop_lowest(all, all.size(), all.size() - count, [&](std::uint32_t row) { return rows.total(row); });
+  return all;
+}
+
+// The mean over queries of what the rows that the policy would hold then were given: of a query's local rows those near
+// the query, so of a row that is kept for nothing else what the near queries gave it.
+double FastGenPolicy::recovery(const HeadRows& rows, std::size_t parts, const std::vector<bool>& frequent) const {
+  const bool local = has(Part::kLocal, parts), by_attention = has(Part::kFrequent, parts);
+  const int heads = by_least_ ? rows.columns / rows.kinds : 1;
+  double least = 1;
+  for (int head = 0; head < heads; ++head) {
+    double kept = 0, all = 0;
+    for (std::size_t row = 0; row < rows.pos.size(); ++row) {
+      const double mass = by_least_ ? rows.part(row, head, 0) : rows.total(row, 0);
+      const double far = by_least_ ? rows.part(row, head, 1) : rows.total(row, 1);
+      all += mass;
+      if (is_kept_class(rows, row, parts) || (by_attention && frequent[row]))
+        kept += mass;
+      else if (local)
+        kept += mass - far;
+    }
+    least = std::min(least, all > 0 ? kept / all : 0);
+  }
+  return least;
+}
+
+std::vector<double> FastGenPolicy::recoveries(const HeadRows& rows, Pos length) const {
+  std::vector<bool> frequent(rows.pos.size());
+  for (const std::uint32_t row : most_attended(rows, static_cast<std::size_t>(frequent_.rows_up(length))))
+    frequent[row] = true;
+  std::vector<double> result;
+  for (std::size_t parts = 1; parts <= order_.size(); ++parts) result.push_back(recovery(rows, parts, frequent));
+  return result;
+}
+
+std::size_t FastGenPolicy::choose(const std::vector<double>& recoveries) const {
+  if (recovery_ >= 1) return order_.size();  // "full" alone recovers everything, whatever rounding says
+  const double wanted = l1_ ? (1 + recovery_) / 2 : recovery_;
+  return static_cast<std::size_t>(std::ranges::find_if(recoveries, [&](double r) { return r >= wanted - kTolerance; }) -
+                                  recoveries.begin());
+}
+
+void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const HeadRows& rows = sets[set];
+    keep[set].resize(rows.pos.size());
+    std::iota(keep[set].begin(), keep[set].end(), 0U);
+    if (*rows.tag == 0) {
+      if (step.phase != Phase::kPromptEnd) continue;  // inside a prompt (grid) nothing is known yet
+      *rows.tag = static_cast<std::uint8_t>(1 + choose(recoveries(rows, step.length)));
+    }
+    const std::size_t chosen = *rows.tag - 1U;
+    if (chosen < order_.size()) keep_of_head(step, rows, chosen + 1, keep[set]);
+  }
+}
+
+// At the end of a prompt the most attended rows are chosen among all; later an unprotected row goes only when there are
+// too many of them.
+void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t parts, Keep& keep) const {
+  const Pos window = this->window(step.prompt_length);
+  const bool local = has(Part::kLocal, parts), by_attention = has(Part::kFrequent, parts);
+  const auto budget = by_attention ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
+  Keep protected_rows, others;
+  for (std::uint32_t row = 0; row < rows.pos.size(); ++row) {
+    const bool fixed = is_kept_class(rows, row, parts) || (local && rows.pos[row] >= step.length - window);
+    (fixed ? protected_rows : others).push_back(row);
+  }
+  Keep kept;
+  if (step.phase == Phase::kPromptEnd || reselect_) {
+    kept = budget > 0 ? most_attended(rows, budget) : Keep();
+  } else if (others.size() <= budget) {
+    return;
+  } else if (budget > 0) {
+    const bool newest_is_other = others.back() + 1 == rows.pos.size();  // it is not judged in its own step
+    const std::size_t judged = others.size() - (newest_is_other ? 1 : 0);
+    kept = others;
+    drop_lowest(kept, judged, std::min(judged, others.size() - budget),
+                [&](std::uint32_t row) { return rows.total(row); });
+  }
+  keep.clear();
+  std::set_union(kept.begin(), kept.end(), protected_rows.begin(), protected_rows.end(), std::back_inserter(keep));
+}
+
+}  // namespace lamina

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tokens/keyl2.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "kv/spec_parser.h"
+
+namespace lamina {
+
+KeyL2Policy::KeyL2Policy(const Term& term) {
+  term.expect_keys({"keep"});
+  keep_ = Budget(term, "keep", "512", 1);
+  text_ = keep_.text() == "512" ? term.name : fmt::format("{}(keep={})", term.name, keep_.text());
+}
+
+void KeyL2Policy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.length)));
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const HeadRows& rows = sets[set];
+    const std::size_t n = rows.pos.size();
+    keep[set].resize(n);
+    std::iota(keep[set].begin(), keep[set].end(), 0U);
+    if (step.phase == Phase::kDecode || n <= budget) continue;
+    drop_lowest(keep[set], n, n - budget,
+                [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; });
+  }
+}
+
+Pos KeyL2Policy::most_rows(Pos length, Pos prompt_length) const {
+  const Pos kept = std::min(prompt_length, std::max(1, keep_.rows(prompt_length)));
+  return std::min(length, kept + std::max(0, length - prompt_length));
+}
+
+}  // namespace lamina
