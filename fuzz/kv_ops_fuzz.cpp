@@ -22,7 +22,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "minicache(start=1,kinds=any) + streaming(sinks=3,window=40) + k4v4",
                                            "minicache(start=0,index=union,keep=0.3) + window(sinks=2,window=24)",
                                            "minicache(start=0,index=k,rule=cosine,keep=0.4,t=0) + f32 + grid(16)",
-                                           "minicache(start=0,of=k,rule=literal,merge=maxnorm) + window(keep=30%)"};
+                                           "minicache(start=0,of=k,rule=literal,merge=maxnorm) + window(keep=30%)",
+                                           "h2o(heavy=5,recent=4)",
+                                           "h2o(heavy=40,recent=10) + k8v4",
+                                           "h2o(heavy=30%,recent=3,oneshot) + f32 + grid(16)",
+                                           "map(0_0_2) + h2o(heavy=20,recent=5,readers=sum) + k4v4",
+                                           "map(0_0_0) + h2o(heavy=50,recent=5,readers=max,average) + grid(7)",
+                                           "minicache(start=0,keep=0.3) + h2o(heavy=20,recent=5) + k8v8"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

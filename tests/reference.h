@@ -58,9 +58,14 @@ inline bool visible(const Visibility& sees, Pos row, Pos query) {
   return sees.window == 0 || row > query - sees.window;
 }
 
-// The rows that one KV head sees, decoded.
+inline bool is_dead(const Segment& s, std::uint32_t row) {
+  return s.dead != nullptr && (s.dead[row / kTileRows - s.first / kTileRows] >> row % kTileRows & 1) != 0;
+}
+
+// The rows of one KV head, decoded.
 struct Row {
   Pos pos, shift;
+  bool dead;
   double k_gain, v_gain;
   std::vector<double> key, value;
 };
@@ -68,7 +73,7 @@ inline std::vector<Row> decoded(const BlockMemory& memory, int head_dim, std::sp
   std::vector<Row> rows;
   for (const Segment& s : segments)
     for (std::uint32_t r = s.first; r < s.last; ++r)
-      rows.push_back({s.pos[r - s.first], s.shift, gain(memory, s.k_gains, r), gain(memory, s.v_gains, r),
+      rows.push_back({s.pos[r - s.first], s.shift, is_dead(s, r), gain(memory, s.k_gains, r), gain(memory, s.v_gains, r),
                       row_of(memory, RowKind::kKey, s, head_dim, r), row_of(memory, RowKind::kValue, s, head_dim, r)});
   return rows;
 }
@@ -82,7 +87,7 @@ inline Result attend(const AttentionShape& shape, const RopeConfig& rope, std::s
   double max = -std::numeric_limits<double>::infinity();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (r == 0 || rows[r].shift != rows[r - 1].shift) turned = rotated(rope, {q.begin(), q.end()}, pos - rows[r].shift);
-    if (!visible(sees, rows[r].pos, pos)) continue;
+    if (rows[r].dead || !visible(sees, rows[r].pos, pos)) continue;
     scores[r] = 0;
     for (std::size_t c = 0; c < turned.size(); ++c) scores[r] += turned[c] * rows[r].key[c];
     scores[r] *= shape.scale * rows[r].k_gain;

@@ -4,13 +4,14 @@
 
 Needs `pip install torch transformers accelerate gguf` (for making goldens only; no test and no build needs them).
 
-  golden_logits.py --tiny             tests/golden/tiny/NAME.gguf, NAME.json, NAME.logits.f32
+  golden_logits.py --tiny             tests/golden/tiny/NAME.gguf, NAME.json, NAME.logits.f32, NAME.attention.f32
   golden_logits.py --real [NAME…]     tests/golden/real/NAME.json, from models/NAME.gguf
   golden_logits.py --scratch [NAME…]  .cache/golden/: all logits of 512 tokens of a text, and perplexity
 
 --tiny: random float32 models of both architectures, one per rope scaling, window pattern and awkward size. NAME.gguf is a whole
 model with a small tokenizer, in the layout that llama.cpp's converter writes. NAME.json is {name, source, vocab, tokens};
-NAME.logits.f32 holds [token][vocab] little-endian float32, rounded from a pass in float64. Weights come from numpy's generator, so that
+NAME.logits.f32 holds [token][vocab] little-endian float32, rounded from a pass in float64; NAME.attention.f32, of two of the models,
+[layer][query head][query][key] what eager attention gives each row. Weights come from numpy's generator, so that
 every run makes the same bytes.
 
 --real: NAME is smollm2 or gemma3 (default both), de-quantised to float32 by transformers. The JSON holds text.txt, its ids, and for
@@ -80,6 +81,7 @@ GEMMA = {  # name -> (Gemma3TextConfig arguments, tokens, sliding_window_pattern
     "gemma3-array": (shape(36, 44, 5, 3, 1, 20, sliding_window=5, rope_parameters=gemma_rope(2e3, 3e5), layer_types=[
         f"{kind}_attention" for kind in "sliding full sliding sliding full".split()]), 24, [True, False, True, True, False]),
 }
+ATTENTION = ("llama-gqa", "gemma3-array")  # whose attention is written too, for what token policies measure
 BPE_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["Ġ t", "h e", "Ġt he", "i n", "e r", "a n", "Ġ a", "r e", "o n", "l l", "Ġ Ġ", "in g"]
 PIECES = "▁ e t a o i n s r h l d u c m f p g w y b v k x j q z . , ▁t he ▁the in er an ▁a re on ll ing".split()
@@ -261,8 +263,11 @@ def make_tiny():
             write_model(TINY / f"{name}.gguf", model, extra)
             tokens = np.random.default_rng(1000 + seed).integers(4, vocab, count).tolist()
             tokens[0] = 2 if name in GEMMA else tokens[0]  # gemma3 wants its <bos>
-            logits = model.double()(torch.tensor([tokens])).logits[0]
+            result = model.double()(torch.tensor([tokens]), output_attentions=name in ATTENTION)
+            logits = result.logits[0]
         assert logits.dtype == torch.float64
+        if name in ATTENTION:
+            torch.stack([layer[0] for layer in result.attentions]).numpy().astype("<f4").tofile(TINY / f"{name}.attention.f32")
         logits.numpy().astype("<f4").tofile(TINY / f"{name}.logits.f32")
         write_json(TINY / f"{name}.json", dict(name=name, source="transformers in float64", vocab=vocab, tokens=tokens))
         print(f"{name}: {(TINY / f'{name}.gguf').stat().st_size} bytes, logits' deviation {logits.std():.2f}", file=sys.stderr)

@@ -103,11 +103,11 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
                       (tiles.base - std::size_t{segment.first_tile()} * kTileRows);
   for (int i = 0; i < tokens * group_; ++i) {
     const int t = i / group_, head = block.kv_head * group_ + i % group_;
-    if (thread.visible[t].empty()) continue;
+    const float lse = query.lse[static_cast<std::ptrdiff_t>(first_token + t) * shape_.heads + head];
+    if (thread.visible[t].empty() || lse == kNoScore) continue;
     float* const scores = thread.scores.data() + i * stride;
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
     mask(scores, tiles, thread.visible[t]);
-    const float lse = query.lse[static_cast<std::ptrdiff_t>(first_token + t) * shape_.heads + head];
     float* const sums = mass + static_cast<std::size_t>(what.by_query_head ? i % group_ * what.kinds() : 0) * block.all;
     kernels_.weigh(scores, n, lse, sums);
     if (what.far == 0) continue;

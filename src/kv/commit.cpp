@@ -41,7 +41,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
   Parts& parts = parts_.at(static_cast<std::size_t>(index(slot)));
   const TokenPolicy& policy = *parts.policy;
-  const int readers = policy.readers() == Readers::kMax ? static_cast<int>(parts.readers.size()) : 1;
+  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
   Sets sets;
   for (const Slot& part : parts.slots) {
     sets.lists.push_back(part.list());
@@ -52,6 +52,7 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
                          .mass = sets.lists[i].mass,
                          .readers = readers,
                          .columns = parts.slots[i].mass_columns() / readers,
+                         .combined = policy.readers(),
                          .kinds = policy.observes(phase, length_).kinds(),
                          .key_norms = sets.key_norms[i],
                          .classes = classes_,

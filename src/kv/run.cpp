@@ -106,7 +106,6 @@ void Run::forget_left() {
 void Run::set_mass_columns(int columns) {
   const auto now = static_cast<std::size_t>(columns);
   if (now == columns_) return;
-  forget_left();
   std::vector<float> mass;
   mass.reserve(now * pos_.capacity());
   mass.resize(now * pos_.size());
@@ -133,6 +132,13 @@ bool Run::is_dead(std::uint32_t row) const {
   if (dead_rows_ == 0) return false;
   const std::uint32_t at = first_ + row;
   return (dead_[at / kTileRows - first_dead_tile_] >> at % kTileRows & 1U) != 0;
+}
+
+std::uint32_t Run::rows_with(std::uint32_t living) const {
+  assert(living <= live());
+  std::uint32_t row = 0;
+  for (; living > 0; ++row) living -= is_dead(row) ? 0 : 1;
+  return row;
 }
 
 void Run::set_dead(std::uint32_t row, bool dead) {
@@ -216,9 +222,9 @@ void Run::drop_back(BlockPool& pool, std::uint32_t n) {
 void Run::drop_dead_ends(BlockPool& pool) {
   if (dead_rows_ == 0) return;
   std::uint32_t front = 0, back = 0;
-  while (is_dead(front)) ++front;
   while (is_dead(rows() - 1 - back)) ++back;
-  drop_back(pool, back);
+  if (back > 0) return drop_back(pool, back);  // which comes back here for the front
+  while (is_dead(front)) ++front;
   drop_front(pool, front);
 }
 

@@ -47,6 +47,7 @@ class Run {
   }  // the dead ones included; neither the first nor the last is dead
   std::uint32_t live() const { return rows() - dead_rows_; }
   bool is_dead(std::uint32_t row) const;
+  std::uint32_t rows_with(std::uint32_t living) const;  // the first rows that hold so many living ones
   // Calls fn(first, last) for the living rows, in ranges.
   template <class Fn>
   void each_living(Fn fn) const {

@@ -115,11 +115,10 @@ Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   const auto reader = std::ranges::find(parts.readers, layer);
   if (!what.any() || reader == parts.readers.end()) return {};
-  const bool apart_readers = parts.policy->readers() == Readers::kMax;
-  const int readers = apart_readers ? static_cast<int>(parts.readers.size()) : 1;
+  const int readers = static_cast<int>(parts.readers.size());
   parts.mass.clear();
   for (Slot& slot : parts.slots) {
-    const auto mass = slot.stage(apart_readers ? static_cast<int>(reader - parts.readers.begin()) : 0, readers,
+    const auto mass = slot.stage(static_cast<int>(reader - parts.readers.begin()), readers,
                                  what.columns(shape_.query_group), tokens, !prompt);
     parts.mass.insert(parts.mass.end(), mass.begin(), mass.end());
   }

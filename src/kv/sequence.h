@@ -113,8 +113,8 @@ class KvSequence {
 std::size_t most_bytes(const KvShape& shape, Pos length);
 
 // Bytes that a spec needs for a text: found by running the store itself against a pool that only counts, so they equal
-// what is then allocated (an upper bound where the rows kept depend on data; of MiniCache an estimate, with the share
-// `keep` of the rows kept apart whatever the rule).
+// what is then allocated (but for a tile or two of each head where the rows kept depend on data; of MiniCache an
+// estimate, with the share `keep` of the rows kept apart whatever the rule).
 struct KvPlan {
   KvBytes steady;          // after the prompt and `decoded` tokens
   std::size_t peak_bytes;  // the most held at any time, the prompt's raw rows included

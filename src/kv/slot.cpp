@@ -187,8 +187,9 @@ void Slot::pin(BlockPool& pool, Pos end) {
 void Slot::encode(BlockPool& pool) {
   for (std::size_t kind = 0; kind < body_.size(); ++kind) {
     Run& run = fresh(kind);
-    const std::uint32_t n = run.layout() == body_[kind].layout() ? 0 : rows_to_encode(run.rows());
-    if (n == 0) continue;
+    const std::uint32_t living = run.layout() == body_[kind].layout() ? 0 : rows_to_encode(run.live());
+    if (living == 0) continue;
+    const std::uint32_t n = run.rows_with(living);
     body_[kind].append_from(pool, run, n);
     run.drop_front(pool, n);
   }

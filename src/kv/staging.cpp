@@ -21,13 +21,13 @@ std::vector<Run*> Slot::measured_runs() {
 }
 
 void Slot::set_mass_columns(int columns) {
-  for (Run* run : runs()) run->set_mass_columns(columns);
+  for (Run* run : measured_runs()) run->set_mass_columns(columns);
 }
 
 void Slot::reduce_mass(int readers, int kinds, int columns) {
   const int lists = readers * heads();
   if (columns == 1 && mass_columns() > lists)
-    for (Run* run : runs()) run->sum_mass(lists, kinds);
+    for (Run* run : measured_runs()) run->sum_mass(lists, kinds);
   else
     set_mass_columns(lists * columns);
 }

@@ -17,7 +17,8 @@ namespace {
 
 const std::string kTiny = std::string(LAMINA_TESTS) + "/golden/tiny/";
 
-const char* const kTokens[] = {"", "streaming(sinks=2,window=9)", "window(sinks=2,window=9)", "window(keep=50%)"};
+const char* const kTokens[] = {"", "streaming(sinks=2,window=9)", "window(sinks=2,window=9)", "window(keep=50%)",
+                               "h2o(heavy=5,recent=4)"};
 const char* const kBits[] = {"f32", "f16", "bf16", "k8v8", "k8v4", "k4v4"};
 const char* const kGrids[] = {"", "grid(16)"};
 
@@ -122,6 +123,10 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, Layer
 
 void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits, const std::string& grid) {
   const std::string rest = join(join(tokens, bits), grid);
+  if (reads_upward(layers_) && tokens.starts_with("h2o")) {  // whose passes would count a query several times
+    EXPECT_THROW(parse(join(term_, rest)), Error);
+    return;
+  }
   const auto spec = parse(join(term_, rest));
   SCOPED_TRACE(spec->text());
   EXPECT_EQ(parse(spec->text())->text(), spec->text());
@@ -140,7 +145,7 @@ void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits
   // A prompt reads its rows as appended: without a grid its logits are those of the dense cache, and where rows are
   // merged those of the cache of layers that keep their own.
   if (grid.empty()) {
-    const std::string raw = spec->k == Format::kF32 ? "f32" : "f16";
+    const std::string raw = (*spec)[SlotId{0}].k == Format::kF32 ? "f32" : "f16";
     EXPECT_EQ(a.prompt, run(parse(merges(layers_) ? raw : join(term_, raw)), 16, one_).prompt);
   }
   if (merges(layers_)) {  // how many rows are kept apart follows from the text: a plan can but assume it
@@ -155,12 +160,19 @@ void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits
   }
 }
 
-// Every byte is planned, and what is held follows from the rows that live.
+// Every byte is planned, and what is held follows from the rows that live. Which rows those are may depend on the text:
+// then a head's may lie in a tile more or less.
 void SpecMatrix::expect_planned(const std::shared_ptr<const KvSpec>& spec, const Result& result) {
-  const KvPlan plan = plan_kv(spec, model_->shape(), kPrompt, static_cast<int>(tokens_.size() - kPrompt), 16);
-  EXPECT_EQ(result.bytes.total(), plan.steady.total());
+  const KvShape shape = model_->shape();
+  const KvPlan plan = plan_kv(spec, shape, kPrompt, static_cast<int>(tokens_.size() - kPrompt), 16);
   EXPECT_EQ(result.bytes.rows, plan.steady.rows);
-  EXPECT_EQ(result.peak, plan.peak_bytes);
+  EXPECT_EQ(result.bytes.mass, plan.steady.mass);
+  const bool observes = spec->observes();
+  EXPECT_EQ(result.bytes.mass > 0, observes);
+  const std::size_t tiles = observes ? 2 * static_cast<std::size_t>(spec->layers.slots() * shape.kv_heads) : 0;
+  const auto slack = static_cast<double>(tiles * code_tile_bytes(spec->widest(), shape.head_dim));
+  EXPECT_NEAR(static_cast<double>(result.bytes.total()), static_cast<double>(plan.steady.total()), slack);
+  EXPECT_NEAR(static_cast<double>(result.peak), static_cast<double>(plan.peak_bytes), slack);
 }
 
 TEST_P(SpecMatrix, EveryCombinationHolds) {
@@ -172,7 +184,9 @@ TEST_P(SpecMatrix, EveryCombinationHolds) {
 // Two sequences in every step, of two texts, against each by itself.
 TEST_P(SpecMatrix, BatchedEqualsAlone) {
   const std::vector<Token> other(tokens_.rbegin(), tokens_.rend());
-  for (const char* rest : {"f16", "f32", "k8v4", "streaming(sinks=2,window=9) + k8v8"}) {
+  for (const char* rest :
+       {"f16", "f32", "k8v4", "streaming(sinks=2,window=9) + k8v8", "h2o(heavy=5,recent=4) + k8v4"}) {
+    if (reads_upward(layers_) && std::string_view(rest).starts_with("h2o")) continue;
     const auto spec = parse(join(term_, rest));
     SCOPED_TRACE(spec->text());
     const auto logits = [&](std::vector<std::span<const Token>> texts, ThreadPool& pool) {

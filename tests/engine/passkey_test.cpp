@@ -62,7 +62,8 @@ TEST(Passkey, ItemsOfAFile) {
   EXPECT_NE(error_of("").find("items.jsonl: no items"), std::string::npos);
   EXPECT_NE(error_of("{\"input\": \"a\"}").find("line 1: expected an object with strings"), std::string::npos);
   EXPECT_NE(error_of("\n[1]").find("line 2: expected an object"), std::string::npos);
-  EXPECT_NE(error_of("{\"input\": \"a\", \"target\": \"b\"}").find("does not hold the target \"b\""), std::string::npos);
+  EXPECT_NE(error_of("{\"input\": \"a\", \"target\": \"b\"}").find("does not hold the target \"b\""),
+            std::string::npos);
 }
 
 }  // namespace

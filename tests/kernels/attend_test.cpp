@@ -204,6 +204,27 @@ TEST(Attend, FoldIsAnOnlineSoftmax) {
   }
 }
 
+TEST(Attend, WeighAddsWeightsToSums) {
+  std::mt19937 random(17);
+  for (const Isa isa : present())
+    for (const int n : {16, 48}) {
+      std::vector<float> scores = random_floats(random, 64), sums = random_floats(random, 64);
+      scores[0] = scores[7] = scores[n - 1] = -kInf;  // nobody's rows
+      const std::vector<float> before = scores, old = sums;
+      const float lse = 2.5F;
+      attend_kernels(isa).weigh(scores.data(), n, lse, sums.data());
+      for (int i = 0; i < 64; ++i) {
+        const double weight = i < n ? std::exp(double{before[i]} - lse) : 0;
+        EXPECT_NEAR(scores[i], i < n ? weight : before[i], 1e-6) << name(isa);
+        EXPECT_NEAR(sums[i], old[i] + weight, 1e-6) << name(isa);
+      }
+      for (const int i : {0, 7, n - 1}) {
+        EXPECT_EQ(scores[i], 0);
+        EXPECT_EQ(sums[i], old[i]);
+      }
+    }
+}
+
 TEST(Attend, RowKernelsAgreeWithScalar) {
   std::mt19937 random(16);
   std::vector<float> x = random_floats(random, 112);

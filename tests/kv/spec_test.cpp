@@ -27,9 +27,9 @@ TEST(KvSpec, FullIsTheDenseCache) {
   const KvSpec spec = parse("full");
   EXPECT_EQ(spec.layers, own_layers(kShape).map);
   EXPECT_EQ(spec.layers.slots(), 4);
-  EXPECT_EQ(spec.tokens, nullptr);
-  EXPECT_EQ(spec.k, Format::kF16);
-  EXPECT_EQ(spec.v, Format::kF16);
+  EXPECT_EQ(spec[SlotId{0}].tokens, nullptr);
+  EXPECT_EQ(spec[SlotId{0}].k, Format::kF16);
+  EXPECT_EQ(spec[SlotId{0}].v, Format::kF16);
   EXPECT_EQ(spec.grid, 0);
   for (const char* text : {"full", " full ", "f16", "map(0_1_2_3)", "map(0_1_2_3)+f16", "full()"}) {
     EXPECT_EQ(parse(text).text(), "full") << text;
@@ -42,10 +42,10 @@ TEST(KvSpec, ReadsEveryAxis) {
   EXPECT_EQ(spec.text(), "map(0_0_2_2) + streaming(window=1020) + k8v4 + grid(512)");
   EXPECT_EQ(spec.key(), spec.text());
   EXPECT_EQ(spec.layers, LayerMap::from_targets(std::vector{0, 0, 2, 2}, kShape));
-  ASSERT_NE(spec.tokens, nullptr);
-  EXPECT_TRUE(spec.tokens->renumbers());
-  EXPECT_EQ(spec.k, Format::kInt8);
-  EXPECT_EQ(spec.v, Format::kInt4);
+  ASSERT_NE(spec[SlotId{0}].tokens, nullptr);
+  EXPECT_TRUE(spec[SlotId{0}].tokens->renumbers());
+  EXPECT_EQ(spec[SlotId{0}].k, Format::kInt8);
+  EXPECT_EQ(spec[SlotId{0}].v, Format::kInt4);
   EXPECT_EQ(spec.grid, 512);
 }
 
@@ -57,7 +57,9 @@ TEST(KvSpec, PrintsWithoutDefaults) {
 }
 
 TEST(KvSpec, ReadsEveryFormat) {
-  const auto formats = [](std::string_view text) { return std::pair(parse(text).k, parse(text).v); };
+  const auto formats = [](std::string_view text) {
+    return std::pair(parse(text)[SlotId{0}].k, parse(text)[SlotId{0}].v);
+  };
   EXPECT_EQ(formats("f32"), std::pair(Format::kF32, Format::kF32));
   EXPECT_EQ(formats("bf16"), std::pair(Format::kBF16, Format::kBF16));
   EXPECT_EQ(formats("k8v8"), std::pair(Format::kInt8, Format::kInt8));
@@ -74,8 +76,8 @@ TEST(KvSpec, CacheTypesAreAliases) {
       const auto format = [](std::string_view name) {
         return name == "f16" ? Format::kF16 : name == "q8_0" ? Format::kInt8 : Format::kInt4;
       };
-      EXPECT_EQ(spec.k, format(k));
-      EXPECT_EQ(spec.v, format(v));
+      EXPECT_EQ(spec[SlotId{0}].k, format(k));
+      EXPECT_EQ(spec[SlotId{0}].v, format(v));
     }
   }
   EXPECT_EQ(bits_from_cache_types("q8_0", "q4_0"), "k8v4");
@@ -151,8 +153,9 @@ TEST(KvSpec, AnyOrderOfRandomTermsPrintsTheSameAndParsesBack) {
     ASSERT_EQ(again.text(), spec.text());
     ASSERT_EQ(again.key(), spec.key());
     ASSERT_EQ(again.layers, spec.layers);
-    ASSERT_EQ(again.tokens == nullptr, spec.tokens == nullptr);
-    ASSERT_EQ(std::tuple(again.k, again.v, again.grid), std::tuple(spec.k, spec.v, spec.grid));
+    ASSERT_EQ(again[SlotId{0}].tokens == nullptr, spec[SlotId{0}].tokens == nullptr);
+    ASSERT_EQ(std::tuple(again[SlotId{0}].k, again[SlotId{0}].v, again.grid),
+              std::tuple(spec[SlotId{0}].k, spec[SlotId{0}].v, spec.grid));
   }
 }
 
@@ -189,12 +192,12 @@ TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
       {"grid(0)", "the distance of grid is \"0\", expected an integer from 1 to"},
       {"grid(99999999999)", "the distance of grid is \"99999999999\""},
       {"minicahce", "unknown term \"minicahce\" (did you mean minicache?)"},
-      {"h2o(heavy=0.1)", "kv spec \"h2o(heavy=0.1)\": the method h2o does not exist yet in this version"},
+      {"kivi(bits=2)", "kv spec \"kivi(bits=2)\": the method kivi does not exist yet in this version"},
       {"kivi4", "the method kivi4 does not exist yet"},
       {"steaming(window=4)", "unknown term \"steaming\" (did you mean streaming?), expected one of full map kvsharer"},
       {"q8_0",
        "unknown term \"q8_0\", expected one of full map kvsharer minicache lckv cla yoco pizza sandwich lasagna "
-       "streaming"},
+       "fastgen h2o snapkv"},
       {"k8v8\n", "byte 4 is the control character 0x0a"},
       {"k8v8\xFF", "byte 4 is not valid UTF-8"},
       {"\xC0\x80", "byte 0 is not valid UTF-8"},

@@ -20,9 +20,13 @@ std::vector<Pos> range(Pos first, Pos last) {
 }
 
 std::vector<Pos> kept(const TokenPolicy& tokens, const std::vector<Pos>& pos, const Step& step) {
-  const std::vector<HeadRows> heads(3, HeadRows{pos});
+  const std::vector<HeadRows> sets(3, HeadRows{pos});
+  std::vector<Keep> keep(3);
+  tokens.select(step, sets, keep);
+  EXPECT_EQ(keep[1], keep[0]);
+  EXPECT_EQ(keep[2], keep[0]);
   std::vector<Pos> result;
-  for (const std::uint32_t row : tokens.select(step, heads)) result.push_back(pos.at(row));
+  for (const std::uint32_t row : keep[0]) result.push_back(pos.at(row));
   return result;
 }
 
@@ -35,7 +39,7 @@ TEST(StreamingPolicy, KeepsSinksAndNewest) {
   EXPECT_EQ(kept(*tokens, range(0, 5), prompt_end(5)), range(0, 5));
   EXPECT_EQ(kept(*tokens, range(0, 1), prompt_end(1)), range(0, 1));
   EXPECT_TRUE(kept(*tokens, {}, prompt_end(5)).empty());
-  EXPECT_TRUE(tokens->select(prompt_end(5), {}).empty());
+  tokens->select(prompt_end(5), {}, {});
 }
 
 TEST(StreamingPolicy, PositionsAreTheOnlyDifferenceToWindow) {
@@ -145,7 +149,8 @@ TEST(StreamingPolicy, RefusesBadArguments) {
 }
 
 TEST(Registry, KnowsItsMethodsOnly) {
-  EXPECT_EQ(token_policy_names(), (std::vector<std::string_view>{"streaming", "window"}));
+  EXPECT_EQ(token_policy_names(), (std::vector<std::string_view>{"fastgen", "h2o", "snapkv", "pyramidkv", "adakv",
+                                                                 "keyl2", "random", "streaming", "window"}));
   EXPECT_EQ(policy("k8v8"), nullptr);
 }
 

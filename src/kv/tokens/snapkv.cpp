@@ -72,12 +72,11 @@ void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
 std::vector<double> SnapKvPolicy::scores(const HeadRows& rows, std::size_t candidates) const {
   std::vector<double> mean(candidates);
   if (rows.mass.empty()) return mean;
-  const auto columns = static_cast<std::size_t>(rows.columns);
   std::vector<double> head(candidates);
-  for (std::size_t c = 0; c < columns; ++c) {
-    for (std::size_t row = 0; row < candidates; ++row) head[row] = rows.mass[row * columns + c];
+  for (int c = 0; c < rows.columns; ++c) {
+    for (std::size_t row = 0; row < candidates; ++row) head[row] = rows.part(row, c, 0);
     const std::vector<double> smooth = pooled(head, kernel_, max_pool_);
-    for (std::size_t row = 0; row < candidates; ++row) mean[row] += smooth[row] / static_cast<double>(columns);
+    for (std::size_t row = 0; row < candidates; ++row) mean[row] += smooth[row] / rows.columns;
   }
   return mean;
 }

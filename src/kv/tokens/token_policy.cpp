@@ -3,17 +3,28 @@
 
 namespace lamina {
 
-double HeadRows::sum_of(std::size_t row, int kind) const {
+template <class Fn>
+double HeadRows::combine(std::size_t row, Fn fn) const {
   if (mass.empty()) return 0;
-  double most = 0;
+  double result = 0;
   for (int reader = 0; reader < readers; ++reader) {
-    const std::size_t first = (row * static_cast<std::size_t>(readers) + static_cast<std::size_t>(reader)) *
-                              static_cast<std::size_t>(columns);
+    const double sum = fn((row * static_cast<std::size_t>(readers) + static_cast<std::size_t>(reader)) *
+                          static_cast<std::size_t>(columns));
+    result = combined == Readers::kMax ? std::max(result, sum) : result + sum;
+  }
+  return result;
+}
+
+double HeadRows::sum_of(std::size_t row, int kind) const {
+  return combine(row, [&](std::size_t first) {
     double sum = 0;
     for (int c = kind; c < columns; c += kinds) sum += mass[first + static_cast<std::size_t>(c)];
-    most = std::max(most, sum);
-  }
-  return most;
+    return sum;
+  });
+}
+
+double HeadRows::part(std::size_t row, int head, int kind) const {
+  return combine(row, [&](std::size_t first) { return mass[first + static_cast<std::size_t>(head * kinds + kind)]; });
 }
 
 }  // namespace lamina

@@ -30,23 +30,24 @@ enum class Readers : std::uint8_t { kOwner, kSum, kMax };
 struct HeadRows {
   std::span<const Pos> pos;
   std::span<const float> mass{};  // [rows][reader][head][query head][kind], see Observe; empty: nothing was observed
-  int readers = 1;                // more than one only for Readers::kMax
+  int readers = 1;                // layers; each has sums of its own, whose order no cut of a prompt changes
   int columns = 0;                // of one reader
-  int kinds = 1;                  // of them, for each head
+  Readers combined{};
+  int kinds = 1;                          // of the columns, for each head
   std::span<const float> key_norms{};     // [rows] Euclidean, of policies that read keys; may be empty
   std::span<const TokenClass> classes{};  // [position], of policies that read classes; may be empty
   std::uint8_t* tag = nullptr;            // what the policy remembers of the set; 0 at first
 
-  // What the row was given in all heads: the sum of one reader, or the most of any.
+  // What the row was given in all heads: the sum over the readers, or the most of any.
   double total(std::size_t row, int kind = 0) const { return readers * columns == 1 ? mass[row] : sum_of(row, kind); }
-  // The same of one of the columns() / kinds heads, of a single reader.
-  double part(std::size_t row, int head, int kind) const {
-    return mass.empty() ? 0
-                        : mass[row * static_cast<std::size_t>(columns) + static_cast<std::size_t>(head * kinds + kind)];
-  }
+  // The same of one of the columns / kinds heads.
+  double part(std::size_t row, int head, int kind) const;
 
  private:
   double sum_of(std::size_t row, int kind) const;
+  // What fn(first column of a reader) gives, of all readers.
+  template <class Fn>
+  double combine(std::size_t row, Fn fn) const;
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending

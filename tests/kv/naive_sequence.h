@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+// The naive model of a KvSequence: every row by itself, in plain vectors.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <numbers>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kv/bits/encode.h"
+#include "kv/naive_merge.h"
+#include "kv/sequence.h"
+
+namespace lamina::testing {
+
+inline void check(bool ok, const std::string& what) {
+  if (!ok) throw std::logic_error("kv ops: " + what);
+}
+
+// One row of one head through `format` and back.
+inline std::vector<float> through(RowKind kind, Format format, const std::vector<float>& row) {
+  const int dim = static_cast<int>(row.size());
+  std::vector<std::byte> memory(2 * code_tile_bytes(Format::kF32, dim) + 128);
+  const auto at = (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+  const BlockId blocks[2] = {0, 1};
+  const std::size_t block_bytes = (code_tile_bytes(Format::kF32, dim) + 63) / 64 * 64;
+  RowPlanes planes{.memory = {.base = memory.data() + at, .block_bytes = block_bytes},
+                   .kind = kind,
+                   .format = format,
+                   .head_dim = dim,
+                   .codes = {.blocks = blocks, .tile_bytes = static_cast<std::uint32_t>(code_tile_bytes(format, dim))},
+                   .scales = {}};
+  if (has_scales(format))
+    planes.scales = {.blocks = blocks + 1, .tile_bytes = static_cast<std::uint32_t>(scale_tile_bytes(format, dim))};
+  write_rows(planes, 3, row.data(), row.size(), 1);
+  std::vector<float> out(row.size());
+  read_row(planes, 3, out.data());
+  return out;
+}
+
+// One tensor of one row: what the layer, or each layer of a pair, must see of it.
+struct NaiveTensor {
+  bool merged = false;
+  std::vector<std::vector<float>> codes[2];  // [view][head][channel], what the segments' codes say
+  std::vector<double> gains[2];              // [view][head]
+};
+struct NaiveRow {
+  Pos pos = 0;
+  bool exact = true;  // not yet encoded
+  bool raw = true;    // as appended, not yet merged
+  NaiveTensor k, v;
+  std::vector<double> mass{};  // [reader][head][column], what queries gave it; empty: zeros
+};
+// The rows that live and die together: of one KV head, or of all heads of a slot.
+struct NaiveSet {
+  int first_head = 0, heads = 0;
+  int columns = 0;       // sums of a row that the store has room for
+  std::uint8_t tag = 0;  // what the policy remembers
+  std::vector<NaiveRow> rows{};
+};
+
+// What the queries of one layer gave a row.
+struct NaiveSeen {
+  LayerId layer{};
+  int head = 0;
+  Pos pos = 0;
+  int token = 0;  // of the step
+  int column = 0;
+  double weight = 0;
+};
+
+// What KvSequence promises, row by row.
+class NaiveSequence {
+ public:
+  NaiveSequence(std::shared_ptr<const KvSpec> spec, KvShape shape)
+      : spec_(std::move(spec)),
+        shape_(std::move(shape)),
+        slots_(static_cast<std::size_t>(spec_->layers.slots())),
+        retention_(2 * slots_.size()) {
+    for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+      const bool by_head = policy_of(slot) && policy_of(slot)->by_head() && !is_pair(slot);
+      const int heads = by_head ? 1 : shape_.kv_heads;
+      for (int h = 0; h < shape_.kv_heads; h += heads) slots_[slot].push_back({.first_head = h, .heads = heads});
+    }
+    check(!spec_->rotate, "rows are not rotated");
+  }
+
+  void append(LayerId layer, int tokens, const float* k, const float* v) {
+    const Route& route = spec_->layers[layer];
+    const auto slot = static_cast<std::size_t>(index(*route.writes));
+    for (NaiveSet& set : slots_[slot])
+      for (int t = 0; t < tokens; ++t) {
+        if (route.view == 0) set.rows.push_back({.pos = length + t, .k = {}, .v = {}});
+        NaiveRow& row = set.rows[set.rows.size() - static_cast<std::size_t>(route.view == 0 ? 1 : tokens - t)];
+        check(row.pos == length + t && row.raw, "the twin's own rows");
+        for (auto* tensor : {&row.k, &row.v}) {
+          auto& codes = tensor->codes[route.view];
+          for (int h = set.first_head; h < set.first_head + set.heads; ++h) {
+            const float* from =
+                (tensor == &row.k ? k : v) + static_cast<std::ptrdiff_t>(t * shape_.kv_heads + h) * shape_.head_dim;
+            codes.push_back(tensor == &row.k
+                                ? through(RowKind::kKey, raw(slot, true), {from, from + shape_.head_dim})
+                                : through(RowKind::kValue, raw(slot, false), {from, from + shape_.head_dim}));
+          }
+          tensor->gains[route.view].assign(codes.size(), 1);
+        }
+      }
+  }
+
+  // What is measured of a layer's queries in a step.
+  Observe observed(LayerId layer, int tokens, Phase phase) const {
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
+    if (!policy_of(slot) || readers_of(slot, layer).second < 0) return {};
+    return policy_of(slot)->observes(phase == Phase::kDecode ? phase : Phase::kPrompt, length + tokens);
+  }
+  // The same as what was seen since: rows' sums as the step is committed.
+  void observe(LayerId layer, const Observe& what) {
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
+    for (NaiveSet& set : slots_[slot])
+      set.columns = readers_of(slot, layer).first * set.heads * what.columns(shape_.query_group);
+  }
+  void see(const NaiveSeen& seen) { seen_.push_back(seen); }
+
+  void commit(Phase phase, int accepted) {
+    add_seen(phase, accepted);
+    length += accepted;
+    if (phase != Phase::kDecode) prompt = length;
+    const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length % spec_->grid == 0);
+    for (std::size_t s = 0; s < slots_.size(); ++s) {
+      const Pos window = spec_->layers.window(SlotId{static_cast<int>(s)});
+      for (NaiveSet& set : slots_[s]) {
+        std::erase_if(set.rows, [&](const NaiveRow& row) { return row.pos >= length; });
+        if (window > 0) std::erase_if(set.rows, [&](const NaiveRow& row) { return row.pos <= length - window; });
+      }
+      if (!lossy) continue;
+      const bool evicted = policy_of(s) && evict(s, phase);
+      if (is_pair(s)) merge(s, phase);
+      for (NaiveSet& set : slots_[s]) {
+        for (auto& row : set.rows)
+          if (evicted && row.exact && row.pos < policy_of(s)->pinned_rows()) encode(row, s);
+        for (int kind = 0; kind < 4; ++kind) encode_old(set.rows, kind, s);
+      }
+    }
+  }
+
+  void truncate(Pos to) {
+    length = to;
+    prompt = std::min(prompt, to);
+    for (auto& sets : slots_)
+      for (NaiveSet& set : sets) std::erase_if(set.rows, [&](const NaiveRow& row) { return row.pos >= to; });
+  }
+
+  const NaiveSet& set_of(int slot, int head) const {
+    const auto& sets = slots_[static_cast<std::size_t>(slot)];
+    return sets[sets.size() > 1 ? static_cast<std::size_t>(head) : 0];
+  }
+  const std::vector<NaiveRow>& rows(int slot) const { return set_of(slot, 0).rows; }
+  // What the sums of all rows take.
+  std::size_t mass_bytes() const {
+    std::size_t sums = 0;
+    for (const auto& sets : slots_)
+      for (const NaiveSet& set : sets) sums += set.rows.size() * static_cast<std::size_t>(set.columns);
+    return sums * sizeof(float);
+  }
+
+  Pos length = 0, prompt = 0;
+
+ private:
+  bool is_pair(std::size_t slot) const { return spec_->layers.views(SlotId{static_cast<int>(slot)}) == 2; }
+  // Whether the row's tensor is one that MiniCache has kept apart: such rows are never encoded.
+  bool apart(const NaiveTensor& tensor, bool merges, bool pair) const { return pair && merges && !tensor.merged; }
+
+  const TokenPolicy* policy_of(std::size_t slot) const { return (*spec_)[SlotId{static_cast<int>(slot)}].tokens.get(); }
+  // The format of rows that have left the tail, and of those in it.
+  Format encoded(std::size_t slot, bool key) const {
+    const SlotSpec& of = (*spec_)[SlotId{static_cast<int>(slot)}];
+    return key ? of.k : of.v;
+  }
+  Format raw(std::size_t slot, bool key) const {
+    return encoded(slot, key) == Format::kF32 ? Format::kF32 : Format::kF16;
+  }
+
+  void encode(NaiveRow& row, std::size_t slot) const {
+    row.exact = false;
+    for (auto* tensor : {&row.k, &row.v}) {
+      const bool key = tensor == &row.k;
+      const Format to = encoded(slot, key);
+      const bool merges = key ? spec_->minicache.keys : spec_->minicache.values;
+      if (raw(slot, key) == to || apart(*tensor, merges, is_pair(slot))) continue;
+      for (auto& view : tensor->codes)
+        for (auto& x : view) x = through(key ? RowKind::kKey : RowKind::kValue, to, x);
+    }
+  }
+
+  // How many layers are observed at a slot, and which of them the layer is; -1 if none.
+  std::pair<int, int> readers_of(std::size_t slot, LayerId layer) const {
+    int readers = 0, found = -1;
+    for (int i = 0; i < shape_.layers; ++i) {
+      const Route& route = spec_->layers[LayerId{i}];
+      if (index(route.reads) != static_cast<int>(slot)) continue;
+      if (route.writes != route.reads && policy_of(slot)->readers() == Readers::kOwner) continue;
+      if (layer == LayerId{i}) found = readers;
+      ++readers;
+    }
+    return {readers, found};
+  }
+
+  void add_seen(Phase phase, int accepted) {
+    for (const NaiveSeen& seen : seen_) {
+      if (seen.token >= accepted) continue;
+      const auto slot = static_cast<std::size_t>(index(spec_->layers[seen.layer].reads));
+      auto& sets = slots_[slot];
+      NaiveSet& set = sets[sets.size() > 1 ? static_cast<std::size_t>(seen.head) : 0];
+      const auto row = std::ranges::lower_bound(set.rows, seen.pos, {}, &NaiveRow::pos);
+      check(row != set.rows.end() && row->pos == seen.pos, "what was seen is held");
+      row->mass.resize(static_cast<std::size_t>(set.columns));
+      const int columns = policy_of(slot)
+                              ->observes(phase == Phase::kDecode ? Phase::kDecode : Phase::kPrompt, length)
+                              .columns(shape_.query_group);
+      const int head = readers_of(slot, seen.layer).second * set.heads + seen.head - set.first_head;
+      row->mass[static_cast<std::size_t>(head * columns + seen.column)] += seen.weight;
+    }
+    seen_.clear();
+  }
+
+  // Whether rows went.
+  bool evict(std::size_t slot, Phase phase) {
+    auto& sets = slots_[slot];
+    const TokenPolicy& policy = *policy_of(slot);
+    check(!policy.reads_keys(phase), "the naive model knows no keys' norms");
+    const int readers = std::max(1, readers_of(slot, LayerId{}).first);
+    std::vector<std::vector<Pos>> pos(sets.size());
+    std::vector<std::vector<float>> mass(sets.size());
+    std::vector<HeadRows> heads;
+    for (std::size_t i = 0; i < sets.size(); ++i) {
+      for (NaiveRow& row : sets[i].rows) {
+        row.mass.resize(static_cast<std::size_t>(sets[i].columns));
+        pos[i].push_back(row.pos);
+        mass[i].insert(mass[i].end(), row.mass.begin(), row.mass.end());
+      }
+      heads.push_back({.pos = pos[i],
+                       .mass = mass[i],
+                       .readers = readers,
+                       .columns = sets[i].columns / readers,
+                       .combined = policy.readers(),
+                       .kinds = policy.observes(phase, length).kinds(),
+                       .tag = &sets[i].tag});
+    }
+    const Step step{.phase = phase,
+                    .length = length,
+                    .prompt_length = prompt,
+                    .slot = static_cast<int>(slot),
+                    .slots = static_cast<int>(slots_.size())};
+    std::vector<Keep> keep(sets.size());
+    policy.select(step, heads, keep);
+    bool evicted = false;
+    for (std::size_t i = 0; i < sets.size(); ++i) {
+      std::vector<NaiveRow> kept;
+      for (const auto row : keep[i]) kept.push_back(sets[i].rows[row]);
+      evicted = evicted || kept.size() < sets[i].rows.size();
+      sets[i].rows = kept;
+    }
+    const Observe observed = policy.observes(phase, length);
+    if (phase == Phase::kPromptEnd && observed.any())
+      for (NaiveSet& set : sets)
+        reduce(set, readers * set.heads, observed.kinds(), policy.observes(Phase::kDecode, length).columns(1));
+    return evicted;
+  }
+
+  // What only the prompt's end needed is forgotten: of each reader's head nothing is left, or one sum of its first
+  // kind.
+  void reduce(NaiveSet& set, int lists, int kinds, int columns) const {
+    for (NaiveRow& row : set.rows) {
+      std::vector<double> sums(static_cast<std::size_t>(lists * columns));
+      row.mass.resize(static_cast<std::size_t>(set.columns));
+      for (int i = 0; i < set.columns && columns > 0; i += kinds)
+        sums[static_cast<std::size_t>(i / (set.columns / lists))] += row.mass[static_cast<std::size_t>(i)];
+      row.mass = sums;
+    }
+    set.columns = lists * columns;
+  }
+
+  // [raw row] which are kept apart in one tensor.
+  std::vector<bool> rows_apart(const std::vector<NaiveRow*>& fresh, bool key, NaiveRetention& retention, Phase phase) {
+    std::vector<double> d;
+    for (const NaiveRow* row : fresh) {
+      const NaiveTensor& tensor = key ? row->k : row->v;
+      const auto parts = parts_of(tensor);
+      double sum = 0;
+      for (const auto& [lower, deeper] : parts) sum += naive_angle(lower, deeper) / std::numbers::pi;
+      d.push_back(sum / static_cast<double>(parts.size()));
+    }
+    if (phase != Phase::kDecode) return retention.prompt(spec_->minicache, d);
+    std::vector<bool> result;
+    for (const double x : d) result.push_back(retention.decoded(spec_->minicache, x));
+    return result;
+  }
+
+  // The vectors that are merged by themselves: each head's, or all heads' as one.
+  std::vector<std::pair<std::vector<float>, std::vector<float>>> parts_of(const NaiveTensor& tensor) const {
+    std::vector<std::pair<std::vector<float>, std::vector<float>>> parts(
+        spec_->minicache.by_head ? static_cast<std::size_t>(shape_.kv_heads) : 1);
+    for (std::size_t h = 0; h < tensor.codes[0].size(); ++h) {
+      auto& [lower, deeper] = parts[spec_->minicache.by_head ? h : 0];
+      lower.insert(lower.end(), tensor.codes[0][h].begin(), tensor.codes[0][h].end());
+      deeper.insert(deeper.end(), tensor.codes[1][h].begin(), tensor.codes[1][h].end());
+    }
+    return parts;
+  }
+
+  void merge(std::size_t slot, Phase phase) {
+    const MiniCache& config = spec_->minicache;
+    std::vector<NaiveRow*> fresh;
+    for (auto& row : slots_[slot].front().rows)
+      if (row.raw) fresh.push_back(&row);
+    if (fresh.empty()) return;
+    std::vector<bool> k(fresh.size(), true), v(fresh.size(), true);
+    if (config.keys) k = rows_apart(fresh, true, retention_[2 * slot], phase);
+    if (config.values && config.index != MiniCache::Index::kKeys)
+      v = rows_apart(fresh, false, retention_[2 * slot + 1], phase);
+    if (config.index == MiniCache::Index::kKeys) v = k;
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      const bool both = config.index == MiniCache::Index::kUnion && (k[i] || v[i]);
+      if (!k[i] && !both) merge(fresh[i]->k, RowKind::kKey, raw(slot, true));
+      if (!v[i] && !both) merge(fresh[i]->v, RowKind::kValue, raw(slot, false));
+      fresh[i]->raw = false;
+    }
+  }
+
+  void merge(NaiveTensor& tensor, RowKind kind, Format format) const {
+    const auto parts = parts_of(tensor);
+    const auto heads = static_cast<std::size_t>(shape_.kv_heads), dim = static_cast<std::size_t>(shape_.head_dim);
+    tensor.merged = true;
+    std::vector<float> all;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const NaiveMerge part = naive_merge(spec_->minicache, parts[i].first, parts[i].second);
+      all.insert(all.end(), part.merged.begin(), part.merged.end());
+      for (std::size_t h = i * heads / parts.size(); h < (i + 1) * heads / parts.size(); ++h) {
+        tensor.gains[0][h] = part.lower;
+        tensor.gains[1][h] = part.deeper;
+      }
+    }
+    for (std::size_t h = 0; h < heads; ++h)
+      for (auto& view : tensor.codes)
+        view[h] = through(kind, format, std::vector<float>(&all[h * dim], &all[h * dim] + dim));
+  }
+
+  // Rows wait for a group of their kind; kinds that are written as they came do not wait.
+  void encode_old(std::vector<NaiveRow>& rows, int kind, std::size_t slot) {
+    const bool pair = is_pair(slot);
+    const bool k_apart = pair && spec_->minicache.keys && (kind & 1) == 0;
+    const bool v_apart = pair && spec_->minicache.values && (kind & 2) == 0;
+    if ((raw(slot, true) == encoded(slot, true) || k_apart) && (raw(slot, false) == encoded(slot, false) || v_apart))
+      return;
+    const auto waits = [&](const NaiveRow& row) {
+      return row.exact && (row.k.merged ? 1 : 0) + (row.v.merged ? 2 : 0) == kind;
+    };
+    const auto exact = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), waits));
+    if (exact < 32) return;
+    std::size_t n = (exact - 16) / 16 * 16;
+    for (auto& row : rows)
+      if (n > 0 && waits(row)) {
+        encode(row, slot);
+        --n;
+      }
+  }
+
+  std::shared_ptr<const KvSpec> spec_;
+  KvShape shape_;
+  std::vector<std::vector<NaiveSet>> slots_;  // one set for each KV head, or one for all
+  std::vector<NaiveRetention> retention_;     // [slot][keys, values]
+  std::vector<NaiveSeen> seen_;               // since the last commit
+};
+
+}  // namespace lamina::testing
