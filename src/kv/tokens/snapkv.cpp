@@ -51,6 +51,7 @@ Observe SnapKvPolicy::observes(Phase phase, Pos prompt_end) const {
 }
 
 void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  const bool chooses = step.phase == Phase::kPromptEnd;  // at a grid boundary the last queries are still to come
   std::vector<std::vector<double>> scored;
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::span<const Pos> pos = sets[set].pos;
@@ -58,9 +59,9 @@ void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
     std::iota(keep[set].begin(), keep[set].end(), 0U);
     const auto candidates =
         static_cast<std::size_t>(std::ranges::lower_bound(pos, step.length - window_) - pos.begin());
-    scored.push_back(step.phase == Phase::kDecode ? std::vector<double>() : scores(sets[set], candidates));
+    if (chooses) scored.push_back(scores(sets[set], candidates));
   }
-  if (step.phase == Phase::kDecode) return;
+  if (!chooses) return;
   const std::vector<std::size_t> budget = budgets(step, step.length, scored);
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::size_t candidates = scored[set].size();
@@ -87,7 +88,7 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, Pos prompt,
   std::vector<std::size_t> budget(scores.size(), even);
   if (share_ == Share::kPyramid)
     for (std::size_t set = 0; set < scores.size(); ++set)
-      budget[set] = pyramid_budget(even, scores[set].size(), beta_, step.slot, step.slots);
+      budget[set] = pyramid_budget(even, scores[set].size(), window_, beta_, step.slot, step.slots);
   if (share_ != Share::kByScore) return budget;
   // the floor of each head first, then the best of what is left in all heads: ties go to the lower head and position
   struct Candidate {
@@ -109,15 +110,17 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, Pos prompt,
 }
 
 Pos SnapKvPolicy::most_rows(Pos length, Pos prompt_length) const {
-  const Pos kept = std::min(prompt_length, std::max(keep_.rows(prompt_length), window_));
-  const Pos most = share_ == Share::kEven ? kept : std::min(prompt_length, 2 * kept);  // of one head; AdaKV: of a few
+  const Pos kept = std::max(keep_.rows(prompt_length), window_);
+  const Pos most = share_ == Share::kByScore   ? prompt_length  // all that the other heads do not get
+                   : share_ == Share::kPyramid ? std::min<Pos>(prompt_length, 2 * kept)
+                                               : std::min(prompt_length, kept);
   return std::min(length, most + std::max(0, length - prompt_length));
 }
 
-std::size_t pyramid_budget(std::size_t even, std::size_t rows, int beta, int layer, int layers) {
+std::size_t pyramid_budget(std::size_t even, std::size_t rows, int window, int beta, int layer, int layers) {
   if (rows <= even) return rows;
   const auto budget = static_cast<long>(even), all = static_cast<long>(rows);
-  if (all < 2 * budget || layers < 2) return even;
+  if (all + window < 2 * budget || layers < 2) return even;
   long least = budget / beta, most = 2 * budget - least;
   if (most >= all) {
     most = all;

@@ -2,9 +2,10 @@
 // SnapKV (arXiv:2404.14469): what the last queries of a prompt look at, smoothed over neighbours, is kept, and the rows
 // of those queries. Chosen once, at the prompt's end; what is decoded is kept.
 //   snapkv(…)
-//   keep=512      rows kept of the prompt, the window included; or a fraction of the prompt. A shorter prompt is kept
-//   whole window=32     last queries of the prompt; their rows are always kept kernel=7      neighbours that a score is
-//   pooled over, odd pool=max|avg  (avg: zeros beyond the ends, always divided by the kernel)
+//   keep=512      rows kept of the prompt, the window included; or a fraction of it. A shorter prompt is kept whole
+//   window=32     last queries of the prompt; their rows are always kept
+//   kernel=7      neighbours that a score is pooled over, odd
+//   pool=max|avg  (avg: zeros beyond the ends, always divided by the kernel)
 // A KV head keeps rows of its own: each query head's scores are pooled, then averaged over the heads that read it.
 //
 //   adakv(…)      (arXiv:2407.11550) the same scores, the budget of a layer shared between its heads by them
@@ -45,8 +46,8 @@ class SnapKvPolicy : public TokenPolicy {
 };
 
 // What PyramidKV keeps of layer `layer` beside the window: `even` rows on average over `layers`, of `rows` that there
-// are.
-std::size_t pyramid_budget(std::size_t even, std::size_t rows, int beta, int layer, int layers);
+// are. A text of fewer than 2 `even` tokens, the window included, gets flat budgets.
+std::size_t pyramid_budget(std::size_t even, std::size_t rows, int window, int beta, int layer, int layers);
 // Each score becomes the largest, or the mean, of the `kernel` scores around it.
 std::vector<double> pooled(std::span<const double> scores, int kernel, bool max);
 
