@@ -25,6 +25,7 @@ FILES = {name: FOLDERS["model"] | {"kv", "attention"} for name in ("model/forwar
 VALUES = {
     "kernels/attend.h": {"kv/bits/format.h"},
     "model/config.h": {"attention/rope.h", "kv/types.h"},
+    "model/token_classes.h": {"kv/types.h"},
     "model/hf_config.cpp": {"kv/layers/layer_map.h"},  # the grammar of layer_types
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
