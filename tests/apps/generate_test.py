@@ -147,7 +147,8 @@ class ChatTest(ProgramTest):
             self.assertIn(line, out)
         self.assertRegex(out, r"tokens  \d+ in the text, \d+\.\d % of their rows kept\n")
         total, *parts = map(int, program.re.search(
-            r"bytes   (\d+) = rows (\d+) \+ scales (\d+) \+ gains (\d+) \+ positions (\d+) \+ slack (\d+)", out).groups())
+            r"bytes   (\d+) = rows (\d+) \+ scales (\d+) \+ gains (\d+) \+ positions (\d+) \+ mass (\d+) \+ slack (\d+)",
+            out).groups())
         self.assertEqual(total, sum(parts))
         self.assertGreater(min(total, parts[0], parts[1], parts[3]), 0)
 
