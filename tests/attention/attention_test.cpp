@@ -81,17 +81,18 @@ TEST(Attention, SegmentsWithShiftsGainsAndRaggedEnds) {
 
 TEST(Attention, DeadRowsAreSeenByNobody) {
   const std::vector<RunRows> runs{{1, 5, 0, false, true},    {20, 3, 40, false, true},
-                                  {700, 37, 0, true, true},  {60},
+                                  {540, 37, 0, true, true},  {60},
                                   {33, 15, -2, false, true}, {20, 1}};
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
     for (const Format format : kAll)
-      for (const int tokens : {1, 7, 40})
-        for (const Pos window : {0, 90})
-          EXPECT_LE(
-              worst_error({.k = format, .v = format, .tokens = tokens, .runs = runs, .window = window, .gap = 2}, isa),
-              2 * tolerance(format, format))
-              << name(isa) << " format " << static_cast<int>(format) << " tokens " << tokens << " window " << window;
+      for (const int tokens : {1, 7, 30}) {
+        const Pos window = tokens == 7 ? 90 : 0;
+        EXPECT_LE(
+            worst_error({.k = format, .v = format, .tokens = tokens, .runs = runs, .window = window, .gap = 2}, isa),
+            2 * tolerance(format, format))
+            << name(isa) << " format " << static_cast<int>(format) << " tokens " << tokens;
+      }
   }
 }
 
