@@ -26,6 +26,7 @@ struct Arguments {
 std::vector<PasskeyItem> items_of(const Arguments& args, const Loaded& loaded) {
   if (!args.file.empty()) return read_passkeys(args.file, read_file(args.file));
   std::vector<PasskeyItem> items;
+  items.reserve(static_cast<std::size_t>(args.items));
   for (int i = 0; i < args.items; ++i)
     items.push_back(make_passkey(args.seed, i, static_cast<std::size_t>(args.length),
                                  [&](const std::string& text) { return loaded.encode(text, true).size(); }));

@@ -73,8 +73,9 @@ inline std::vector<Row> decoded(const BlockMemory& memory, int head_dim, std::sp
   std::vector<Row> rows;
   for (const Segment& s : segments)
     for (std::uint32_t r = s.first; r < s.last; ++r)
-      rows.push_back({s.pos[r - s.first], s.shift, is_dead(s, r), gain(memory, s.k_gains, r), gain(memory, s.v_gains, r),
-                      row_of(memory, RowKind::kKey, s, head_dim, r), row_of(memory, RowKind::kValue, s, head_dim, r)});
+      rows.push_back({s.pos[r - s.first], s.shift, is_dead(s, r), gain(memory, s.k_gains, r),
+                      gain(memory, s.v_gains, r), row_of(memory, RowKind::kKey, s, head_dim, r),
+                      row_of(memory, RowKind::kValue, s, head_dim, r)});
   return rows;
 }
 

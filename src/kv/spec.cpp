@@ -5,7 +5,6 @@
 #include <functional>
 #include <map>
 #include <numeric>
-#include <ranges>
 
 #include "base/error.h"
 #include "kv/per_layer.h"
@@ -96,8 +95,9 @@ bool take_layers(const Term& term, const KvShape& shape, UpwardMaps upward, Part
 
 const Bits& bits_named(const std::string& name) {
   const Bits* const found = std::ranges::find(kBits, std::string_view(name), &Bits::name);
-  require(found != std::end(kBits), "bits has \"{}\", expected one of {}", excerpt(name),
-          fmt::join(kBits | std::views::transform(&Bits::name), " "));
+  std::vector<std::string_view> names;  // clang 14 cannot read GCC 12's views
+  for (const Bits& bits : kBits) names.push_back(bits.name);
+  require(found != std::end(kBits), "bits has \"{}\", expected one of {}", excerpt(name), fmt::join(names, " "));
   return *found;
 }
 
