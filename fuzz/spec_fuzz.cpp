@@ -27,8 +27,11 @@ void check_spec(std::string_view text) {
     std::abort();
   }
   check(again.text() == spec.text() && again.key() == spec.key() && again.layers == spec.layers);
-  check(again.k == spec.k && again.v == spec.v && again.grid == spec.grid);
-  check((again.tokens == nullptr) == (spec.tokens == nullptr));
+  check(again.grid == spec.grid && again.rotate == spec.rotate && again.slots.size() == spec.slots.size());
+  for (std::size_t i = 0; i < spec.slots.size(); ++i) {
+    check(again.slots[i].k == spec.slots[i].k && again.slots[i].v == spec.slots[i].v);
+    check((again.slots[i].tokens == nullptr) == (spec.slots[i].tokens == nullptr));
+  }
   check(again.minicache.pairs == spec.minicache.pairs && again.minicache.t == spec.minicache.t);
   check(again.minicache.keep == spec.minicache.keep);
 }
