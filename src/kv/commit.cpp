@@ -26,7 +26,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   for (Parts& parts : parts_) {
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
-    const bool evicted = lossy && parts.policy && evict(parts, step);
+    const bool evicted = lossy && parts.policy && parts.policy->selects(phase) && evict(parts, step);
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);

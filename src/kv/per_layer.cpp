@@ -47,7 +47,7 @@ std::string print_per_layer(std::string_view name, const std::vector<std::string
     ranges.push_back(end == first + 1 ? fmt::format("{}={}", first, values[first])
                                       : fmt::format("{}-{}={}", first, end - 1, values[first]));
   }
-  return fmt::format("{}({})", name, fmt::join(ranges, ","));
+  return print_term(name, ranges);
 }
 
 }  // namespace lamina

@@ -250,6 +250,10 @@ std::string quoted(std::string_view value) {
   return text + '"';
 }
 
+std::string print_term(std::string_view name, const std::vector<std::string>& arguments) {
+  return arguments.empty() ? std::string(name) : fmt::format("{}({})", name, fmt::join(arguments, ","));
+}
+
 std::string excerpt(std::string_view text) {
   std::string line;
   while (!text.empty() && line.size() < kExcerptBytes) {

@@ -53,6 +53,9 @@ int parse_integer(std::string_view what, std::string_view text, int min, int max
 // A value as it is printed into a spec: in quotes where the grammar needs or a reader wants them.
 std::string quoted(std::string_view value);
 
+// "name(a,b)", or "name" without arguments.
+std::string print_term(std::string_view name, const std::vector<std::string>& arguments);
+
 // At most one short line of a text that may hold anything, for error messages.
 std::string excerpt(std::string_view text);
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -62,7 +61,7 @@ FastGenPolicy::FastGenPolicy(const Term& term) {
   if (reselect_) arguments.emplace_back("decode=reselect");
   if (!first_) arguments.emplace_back("first=off");
   if (!blanks_) arguments.emplace_back("blanks=off");
-  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+  text_ = print_term(term.name, arguments);
 }
 
 bool FastGenPolicy::has(Part part, std::size_t parts) const {
@@ -84,8 +83,7 @@ bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::si
 }
 
 Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
-  Keep all(rows.pos.size());
-  std::iota(all.begin(), all.end(), 0U);
+  Keep all = every_row(rows);
   if (count < all.size())
     drop_lowest(all, all.size(), all.size() - count, [&](std::uint32_t row) { return rows.total(row); });
   return all;
@@ -132,8 +130,7 @@ std::size_t FastGenPolicy::choose(const std::vector<double>& recoveries) const {
 void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
-    keep[set].resize(rows.pos.size());
-    std::iota(keep[set].begin(), keep[set].end(), 0U);
+    keep[set] = every_row(rows);
     if (*rows.tag == 0) {
       if (step.phase != Phase::kPromptEnd) continue;  // inside a prompt (grid) nothing is known yet
       *rows.tag = static_cast<std::uint8_t>(1 + choose(recoveries(rows, step.length)));

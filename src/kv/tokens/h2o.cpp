@@ -2,7 +2,6 @@
 #include "kv/tokens/h2o.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -28,12 +27,11 @@ H2oPolicy::H2oPolicy(const Term& term) {
   if (readers_ != Readers::kOwner) arguments.push_back(fmt::format("readers={}", readers));
   if (oneshot_) arguments.emplace_back("oneshot");
   if (average_) arguments.emplace_back("average");
-  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+  text_ = print_term(term.name, arguments);
 }
 
 Observe H2oPolicy::observes(Phase phase, Pos /*prompt_end*/) const {
-  if (oneshot_ && phase == Phase::kDecode) return {};
-  return {.first_query = 0};
+  return selects(phase) ? Observe{.first_query = 0} : Observe{};
 }
 
 Pos H2oPolicy::recent(Pos prompt) const { return std::max(recent_.rows(prompt), 1); }
@@ -45,9 +43,8 @@ void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::sp
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const std::size_t n = rows.pos.size();
-    keep[set].resize(n);
-    std::iota(keep[set].begin(), keep[set].end(), 0U);
-    if (n <= heavy + recent || (oneshot_ && step.phase == Phase::kDecode)) continue;
+    keep[set] = every_row(rows);
+    if (n <= heavy + recent || !selects(step.phase)) continue;
     const auto score = [&](std::uint32_t row) {
       return average_ ? rows.total(row) / (step.length - rows.pos[row]) : rows.total(row);
     };
@@ -57,7 +54,7 @@ void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::sp
 
 Pos H2oPolicy::most_rows(Pos length, Pos prompt_length) const {
   const Pos kept = heavy_.rows(prompt_length) + recent(prompt_length);
-  return std::min(length, kept + (oneshot_ ? std::max(0, length - prompt_length) : 0));
+  return oneshot_ ? rows_after_prompt(kept, length, prompt_length) : std::min(length, kept);
 }
 
 }  // namespace lamina

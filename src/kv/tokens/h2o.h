@@ -25,6 +25,7 @@ class H2oPolicy final : public TokenPolicy {
   Readers readers() const override { return readers_; }
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
+  bool selects(Phase phase) const override { return !oneshot_ || phase != Phase::kDecode; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 

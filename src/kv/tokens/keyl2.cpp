@@ -2,7 +2,6 @@
 #include "kv/tokens/keyl2.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -20,17 +19,15 @@ void KeyL2Policy::select(const Step& step, std::span<const HeadRows> sets, std::
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const std::size_t n = rows.pos.size();
-    keep[set].resize(n);
-    std::iota(keep[set].begin(), keep[set].end(), 0U);
-    if (step.phase == Phase::kDecode || n <= budget) continue;
+    keep[set] = every_row(rows);
+    if (!selects(step.phase) || n <= budget) continue;
     drop_lowest(keep[set], n, n - budget,
                 [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; });
   }
 }
 
 Pos KeyL2Policy::most_rows(Pos length, Pos prompt_length) const {
-  const Pos kept = std::min(prompt_length, std::max(1, keep_.rows(prompt_length)));
-  return std::min(length, kept + std::max(0, length - prompt_length));
+  return rows_after_prompt(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
 }
 
 }  // namespace lamina

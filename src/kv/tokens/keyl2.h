@@ -15,7 +15,8 @@ class KeyL2Policy final : public TokenPolicy {
 
   std::string text() const override { return text_; }
   bool by_head() const override { return true; }
-  bool reads_keys(Phase phase) const override { return phase != Phase::kDecode; }
+  bool reads_keys(Phase phase) const override { return selects(phase); }
+  bool selects(Phase phase) const override { return phase != Phase::kDecode; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 

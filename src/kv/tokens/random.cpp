@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -32,16 +31,15 @@ RandomPolicy::RandomPolicy(const Term& term) {
   std::vector<std::string> arguments;
   if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
   if (seed_ != 0) arguments.push_back(fmt::format("seed={}", seed_));
-  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+  text_ = print_term(term.name, arguments);
 }
 
 void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.length)));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::size_t n = sets[set].pos.size();
-    keep[set].resize(n);
-    std::iota(keep[set].begin(), keep[set].end(), 0U);
-    if (step.phase == Phase::kDecode || n <= budget) continue;
+    keep[set] = every_row(sets[set]);
+    if (!selects(step.phase) || n <= budget) continue;
     drop_lowest(keep[set], n - 1, n - budget, [&](std::uint32_t row) {
       return hashed(static_cast<std::uint64_t>(seed_), static_cast<std::uint64_t>(step.slot), set,
                     static_cast<std::uint64_t>(sets[set].pos[row]));
@@ -50,8 +48,7 @@ void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
 }
 
 Pos RandomPolicy::most_rows(Pos length, Pos prompt_length) const {
-  const Pos kept = std::min(prompt_length, std::max(1, keep_.rows(prompt_length)));
-  return std::min(length, kept + std::max(0, length - prompt_length));
+  return rows_after_prompt(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
 }
 
 }  // namespace lamina

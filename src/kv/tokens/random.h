@@ -15,6 +15,7 @@ class RandomPolicy final : public TokenPolicy {
 
   std::string text() const override { return text_; }
   bool by_head() const override { return true; }
+  bool selects(Phase phase) const override { return phase != Phase::kDecode; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 

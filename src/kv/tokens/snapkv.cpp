@@ -2,7 +2,6 @@
 #include "kv/tokens/snapkv.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -42,7 +41,7 @@ SnapKvPolicy::SnapKvPolicy(const Term& term) {
   if (!max_pool_) arguments.emplace_back("pool=avg");
   if (beta_ != 20) arguments.push_back(fmt::format("beta={}", beta_));
   if (floor_ != 0.2) arguments.push_back(fmt::format("floor={}", floor_));
-  text_ = arguments.empty() ? term.name : fmt::format("{}({})", term.name, fmt::join(arguments, ","));
+  text_ = print_term(term.name, arguments);
 }
 
 Observe SnapKvPolicy::observes(Phase phase, Pos prompt_end) const {
@@ -51,18 +50,16 @@ Observe SnapKvPolicy::observes(Phase phase, Pos prompt_end) const {
 }
 
 void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const bool chooses = step.phase == Phase::kPromptEnd;  // at a grid boundary the last queries are still to come
   std::vector<std::vector<double>> scored;
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::span<const Pos> pos = sets[set].pos;
-    keep[set].resize(pos.size());
-    std::iota(keep[set].begin(), keep[set].end(), 0U);
+    keep[set] = every_row(sets[set]);
     const auto candidates =
         static_cast<std::size_t>(std::ranges::lower_bound(pos, step.length - window_) - pos.begin());
-    if (chooses) scored.push_back(scores(sets[set], candidates));
+    if (selects(step.phase)) scored.push_back(scores(sets[set], candidates));
   }
-  if (!chooses) return;
-  const std::vector<std::size_t> budget = budgets(step, step.length, scored);
+  if (!selects(step.phase)) return;
+  const std::vector<std::size_t> budget = budgets(step, scored);
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::size_t candidates = scored[set].size();
     if (candidates <= budget[set]) continue;
@@ -82,9 +79,8 @@ std::vector<double> SnapKvPolicy::scores(const HeadRows& rows, std::size_t candi
   return mean;
 }
 
-std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, Pos prompt,
-                                               const std::vector<std::vector<double>>& scores) const {
-  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(prompt) - window_));
+std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vector<std::vector<double>>& scores) const {
+  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.length) - window_));
   std::vector<std::size_t> budget(scores.size(), even);
   if (share_ == Share::kPyramid)
     for (std::size_t set = 0; set < scores.size(); ++set)
@@ -112,9 +108,9 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, Pos prompt,
 Pos SnapKvPolicy::most_rows(Pos length, Pos prompt_length) const {
   const Pos kept = std::max(keep_.rows(prompt_length), window_);
   const Pos most = share_ == Share::kByScore   ? prompt_length  // all that the other heads do not get
-                   : share_ == Share::kPyramid ? std::min<Pos>(prompt_length, 2 * kept)
-                                               : std::min(prompt_length, kept);
-  return std::min(length, most + std::max(0, length - prompt_length));
+                   : share_ == Share::kPyramid ? 2 * kept
+                                               : kept;
+  return rows_after_prompt(most, length, prompt_length);
 }
 
 std::size_t pyramid_budget(std::size_t even, std::size_t rows, int window, int beta, int layer, int layers) {

@@ -28,12 +28,14 @@ class SnapKvPolicy : public TokenPolicy {
   Observe observes(Phase phase, Pos prompt_end) const override;
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
+  // At a grid boundary the last queries are still to come.
+  bool selects(Phase phase) const override { return phase == Phase::kPromptEnd; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 
  private:
   // How many rows of each of `sets` are kept beside the window; `scores`: [set][row] of those before it.
-  std::vector<std::size_t> budgets(const Step& step, Pos prompt, const std::vector<std::vector<double>>& scores) const;
+  std::vector<std::size_t> budgets(const Step& step, const std::vector<std::vector<double>>& scores) const;
   std::vector<double> scores(const HeadRows& rows, std::size_t candidates) const;
 
   enum class Share { kEven, kByScore, kPyramid };

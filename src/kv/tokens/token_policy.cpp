@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/token_policy.h"
 
+#include <numeric>
+
 namespace lamina {
 
 template <class Fn>
@@ -25,6 +27,16 @@ double HeadRows::sum_of(std::size_t row, int kind) const {
 
 double HeadRows::part(std::size_t row, int head, int kind) const {
   return combine(row, [&](std::size_t first) { return mass[first + static_cast<std::size_t>(head * kinds + kind)]; });
+}
+
+Keep every_row(const HeadRows& rows) {
+  Keep all(rows.pos.size());
+  std::iota(all.begin(), all.end(), 0U);
+  return all;
+}
+
+Pos rows_after_prompt(Pos kept, Pos length, Pos prompt_length) {
+  return std::min(length, std::min(prompt_length, kept) + std::max(0, length - prompt_length));
 }
 
 }  // namespace lamina

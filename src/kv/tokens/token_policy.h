@@ -51,6 +51,10 @@ struct HeadRows {
 };
 
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
+Keep every_row(const HeadRows& rows);
+
+// The most rows of a text of which `kept` of the prompt are held and all that came after it.
+Pos rows_after_prompt(Pos kept, Pos length, Pos prompt_length);
 
 // Drops, of the first `candidates` rows of the list, the `dropped` ones of the lowest score; of equal scores the lower
 // position stays. In decode that is one row: then the list is searched, not sorted.
@@ -77,6 +81,8 @@ class TokenPolicy {
   virtual bool by_head() const { return false; }
   // What is kept depends on the request's own queries, so no other request may start from it.
   virtual bool request_bound() const { return false; }
+  // Whether rows may go at a commit of this phase; else every row is kept and select() need not be asked.
+  virtual bool selects(Phase /*phase*/) const { return true; }
   // The rows to keep of each set of a slot.
   virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
   // The most rows of a head that select() keeps of a text of `length` tokens (for admission and `plan`).
