@@ -14,12 +14,11 @@ namespace {
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::vector<std::string> policy_names(const FastGenPolicy& policy) {
-  constexpr std::string_view kNames[] = {"special", "punct", "frequent", "local"};
   std::vector<std::string> names;
   std::string name;
   for (const FastGenPolicy::Part part : policy.order()) {
     name += name.empty() ? "" : "+";
-    name += kNames[static_cast<int>(part)];
+    name += FastGenPolicy::name(part);
     names.push_back(name);
   }
   names.emplace_back("full");

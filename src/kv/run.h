@@ -42,9 +42,8 @@ class Run {
   Run(const KvShape& shape, std::size_t block_bytes, const RunLayout& layout);
 
   const RunLayout& layout() const { return layout_; }
-  std::uint32_t rows() const {
-    return last_ - first_;
-  }  // the dead ones included; neither the first nor the last is dead
+  // The dead ones included; neither the first nor the last is dead.
+  std::uint32_t rows() const { return last_ - first_; }
   std::uint32_t live() const { return rows() - dead_rows_; }
   bool is_dead(std::uint32_t row) const;
   std::uint32_t rows_with(std::uint32_t living) const;  // the first rows that hold so many living ones

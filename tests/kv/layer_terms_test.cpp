@@ -7,20 +7,11 @@
 #include <random>
 
 #include "kv/expect_error.h"
+#include "kv/parse_spec.h"
 #include "kv/spec.h"
 
 namespace lamina {
 namespace {
-
-const KvShape kShape = {.layers = 4, .kv_heads = 2, .head_dim = 64, .windows = {0, 0, 0, 0}, .fingerprint = {}};
-
-KvSpec parse(std::string_view text) { return KvSpec::parse(text, kShape); }
-
-std::string write_file(const std::string& name, std::string_view content) {
-  std::string file = testing::TempDir() + name;
-  std::ofstream(file) << content;
-  return file;
-}
 
 TEST(LayerTerms, MiniCachePrintsWhatIsNoDefault) {
   const std::pair<const char*, const char*> cases[] = {

@@ -38,6 +38,8 @@ Budget fraction(const Term& term, std::string_view key) {
 
 }  // namespace
 
+std::string_view FastGenPolicy::name(Part part) { return kPartNames[static_cast<int>(part)]; }
+
 FastGenPolicy::FastGenPolicy(const Term& term) {
   term.expect_keys({"recovery", "recent", "frequent", "order", "criterion", "group", "decode", "first", "blanks"});
   recovery_ = term.number("recovery", 0, 1, 0.95);

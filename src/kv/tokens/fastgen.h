@@ -20,6 +20,7 @@
 //   blanks=on|off            whether white space alone counts as punctuation
 #pragma once
 #include <algorithm>
+#include <string_view>
 
 #include "kv/tokens/budget.h"
 #include "kv/tokens/token_policy.h"
@@ -29,6 +30,8 @@ namespace lamina {
 class FastGenPolicy final : public TokenPolicy {
  public:
   enum class Part : std::uint8_t { kSpecial, kPunct, kFrequent, kLocal };
+
+  static std::string_view name(Part part);
 
   explicit FastGenPolicy(const Term& term);
 
