@@ -27,12 +27,12 @@ void Slot::merge(BlockPool& pool, Phase phase) {
   for (std::uint32_t row = 0; row < rows; ++row) pos[kinds[row]].push_back(tail_[0].positions()[row]);
   std::array<std::uint32_t, kKinds> next{};
   for (unsigned kind = 0; kind < kKinds; ++kind) {
-    next[kind] = fresh_[kind].rows();
-    fresh_[kind].grow(pool, pos[kind]);
+    next[kind] = rows_[kind].rows();
+    rows_[kind].grow(pool, pos[kind]);
   }
   for (std::uint32_t row = 0; row < rows; ++row) {
     const std::uint32_t to = next[kinds[row]]++;
-    fresh_[kinds[row]].copy_mass(tail_[0], row, to);
+    rows_[kinds[row]].copy_mass(tail_[0], row, to);
     if (!pool.counts_only()) merge_row(pool, row, kinds[row], to);
   }
   for (Run& tail : tail_) tail.drop_front(pool, rows);
@@ -84,7 +84,7 @@ void Slot::merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, 
   const std::size_t width = width_of(shape_),
                     part = merge_->by_head ? static_cast<std::size_t>(shape_.head_dim) : width;
   std::vector<float> lower(width), deeper(width), direction(width);
-  Run& run = fresh_[merged];
+  Run& run = rows_[merged];
   for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
     tail_[0].read(pool, row, kind, 0, lower.data());
     tail_[1].read(pool, row, kind, 0, deeper.data());
@@ -109,7 +109,7 @@ void Slot::merge_row(const BlockPool& pool, std::uint32_t row, unsigned merged, 
 MergeCount Slot::merged() const {
   MergeCount count;
   if (!is_pair()) return count;
-  for (const auto* group : {&pinned_, &body_, &fresh_})
+  for (const auto* group : {&pinned_, &rows_})
     for (unsigned kind = 0; kind < kKinds; ++kind) {
       const std::size_t rows = (*group)[kind].live();
       const std::size_t tensors = std::size_t{merge_->keys} + std::size_t{merge_->values};

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Run: consecutive rows of one slot in one layout, for all KV heads, in blocks of the pool. Rows are written at the
-// end, leave at the front or the back, and move between runs; their bytes are never decoded and written back. Rows that
-// leave in the midst stay where they are, dead, until there are enough of them to close the ranks: a policy that drops
-// a row at every step would otherwise move half of the others each time.
+// Run: consecutive rows of one slot, for all KV heads: their keys and their values (kv/tensor_run.h), positions, and
+// what a token policy has measured of them. Rows are written at the end, leave at the front or the back, and move
+// between runs; their codes are never decoded and written back. Rows that leave in the midst stay where they are, dead,
+// until there are enough of them to close the ranks: a policy that drops a row at every step would otherwise move half
+// of the others each time.
 #pragma once
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "kv/bits/encode.h"
 #include "kv/pages.h"
 #include "kv/segment.h"
+#include "kv/tensor_run.h"
 
 namespace lamina {
 
@@ -20,15 +21,6 @@ struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its
   std::size_t slack = 0;  // padding, unused rows of blocks, dropped rows in their midst, unused capacity
   std::size_t total() const { return rows + scales + gains + positions + mass + slack; }
   KvBytes& operator+=(const KvBytes& other);
-};
-
-// How the keys, or the values, of a run are written. A slot of two views (a pair of layers) has either codes for each
-// view, or codes that both read, each with gains of its own.
-struct TensorLayout {
-  Format format{};
-  int copies = 1;  // of each head's codes: [view], or one for all
-  int gains = 0;   // f16 values a row: none, [view] for all heads together, or [view][head]
-  bool operator==(const TensorLayout&) const = default;
 };
 
 struct RunLayout {
@@ -41,11 +33,12 @@ class Run {
  public:
   Run(const KvShape& shape, std::size_t block_bytes, const RunLayout& layout);
 
-  const RunLayout& layout() const { return layout_; }
+  RunLayout layout() const { return {.k = k_.layout(), .v = v_.layout()}; }
   // The dead ones included; neither the first nor the last is dead.
   std::uint32_t rows() const { return last_ - first_; }
   std::uint32_t live() const { return rows() - dead_rows_; }
   bool is_dead(std::uint32_t row) const;
+  std::uint32_t living_before(std::uint32_t row) const;
   std::uint32_t rows_with(std::uint32_t living) const;  // the first rows that hold so many living ones
   // Calls fn(first, last) for the living rows, in ranges.
   template <class Fn>
@@ -67,16 +60,19 @@ class Run {
   void copy_mass(const Run& from, std::uint32_t from_row, std::uint32_t row);
   std::uint32_t first() const { return first_; }  // the row coordinate of row 0, as in Segment
 
-  // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n.
+  // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n. They wait to be encoded.
   void grow(BlockPool& pool, std::span<const Pos> pos);
+  // The first `end` rows of one tensor are encoded.
+  void encode(BlockPool& pool, RowKind kind, std::uint32_t end);
+  std::uint32_t encoded(RowKind kind) const { return of(kind).encoded() - first_; }  // the first so many rows are
   // Rows [row, row + n) of one copy: x is [n][kv_heads][head_dim], float32; `stride` floats from row to row.
   void write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x,
              std::size_t stride);
   void write_gain(const BlockPool& pool, std::uint32_t row, RowKind kind, int gain, float value);
   void read(const BlockPool& pool, std::uint32_t row, RowKind kind, int copy, float* x) const;  // [kv_heads][head_dim]
-  // Appends the first n rows of `from`, but for the dead, encoding what is written in another format, else moving codes
-  // as they are. The layouts differ in formats only.
-  void append_from(BlockPool& pool, const Run& from, std::uint32_t n);
+  // Appends the first n rows of `from`, but for the dead, in their last format. This run's rows must all be encoded;
+  // the layouts are the same.
+  void append_encoded(BlockPool& pool, const Run& from, std::uint32_t n);
   void drop_front(BlockPool& pool, std::uint32_t n);
   void drop_back(BlockPool& pool, std::uint32_t n);
   void drop(BlockPool& pool, std::span<const std::uint32_t> rows);  // ascending, none of them dead
@@ -84,41 +80,28 @@ class Run {
   void clear(BlockPool& pool) { drop_front(pool, rows()); }
   void share(BlockPool& pool) const;  // one more reference to every block: for a fork
 
-  Segment segment(int head, int view, Pos shift) const;
+  // Where the keys', or the values', format changes: the rows between are a segment each. In row coordinates.
+  std::vector<RowRange> parts() const;
+  Segment segment(int head, int view, RowRange part, Pos shift) const;
   KvBytes bytes(const BlockPool& pool) const;
 
  private:
-  // The blocks of one plane: codes, scales or gains, of one head or of all.
-  struct PlaneBlocks {
-    std::uint32_t tiles_per_block = 1, tile_bytes = 0;
-    std::uint32_t first_block = 0;  // blocks that were freed at the front
-    std::vector<BlockId> blocks{};
-  };
-  enum class What : std::uint8_t { kCodes, kScales, kGains };
-
-  // Of codes and scales: [copy][head]; of gains: [gain]. An absent plane where the layout has none.
-  Plane plane(RowKind kind, What what, int index) const;
-  std::size_t first_plane(RowKind kind, What what) const;
-  int planes_of(RowKind kind, What what) const;
-  RowPlanes row_planes(const BlockMemory& memory, RowKind kind, int copy, int head) const;
-  std::byte* gain_at(const BlockMemory& memory, RowKind kind, int gain, std::uint32_t row) const;
-  void make_writable(BlockPool& pool, std::uint32_t row);  // from this row on: blocks exist and are not shared
-  void free_unused(BlockPool& pool);
-  void move_row(const BlockMemory& memory, const Run& from, std::uint32_t from_row, std::uint32_t row);
-  void forget_left();  // positions and masses of rows that left at the front
+  TensorRun& of(RowKind kind) { return kind == RowKind::kKey ? k_ : v_; }
+  const TensorRun& of(RowKind kind) const { return kind == RowKind::kKey ? k_ : v_; }
+  void append_positions(std::span<const Pos> pos);
+  void resize(BlockPool& pool, std::uint32_t writable);  // of the tensors, to [first_, last_)
+  void forget_left();                                    // positions and masses of rows that left at the front
   void set_dead(std::uint32_t row, bool dead);
   void drop_dead_ends(BlockPool& pool);
 
-  RunLayout layout_;
-  int heads_, head_dim_;
   std::uint32_t first_ = 0, last_ = 0;  // row coordinates; they only grow, and restart when the run is empty
-  std::vector<Pos> pos_;                // its last rows() entries
+  TensorRun k_, v_;
+  std::vector<Pos> pos_;  // its last rows() entries
   std::size_t columns_ = 0;
   std::vector<float> mass_;      // [as pos_][columns]
   std::uint32_t dead_rows_ = 0;  // how many
   std::uint32_t first_dead_tile_ = 0;
   std::vector<std::uint16_t> dead_;  // [tile - first_dead_tile_] a bit for each row; empty where no row is dead
-  std::vector<PlaneBlocks> planes_;  // keys, then values: codes, scales, gains
 };
 
 }  // namespace lamina

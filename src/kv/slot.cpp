@@ -12,9 +12,9 @@
 namespace lamina {
 namespace {
 
-// Rows leave the tail in groups of a tile, once there are two tiles of them: 16 to 31 stay exact.
-constexpr std::uint32_t rows_to_encode(std::uint32_t rows) {
-  return rows < 2 * kTileRows ? 0 : (rows - kTileRows) / kTileRows * kTileRows;
+// Rows are encoded a tile at a time, once two tiles of them wait: 16 to 31 stay exact.
+constexpr std::uint32_t rows_to_encode(std::uint32_t waiting) {
+  return waiting < 2 * kTileRows ? 0 : (waiting - kTileRows) / kTileRows * kTileRows;
 }
 
 std::uint32_t rows_before(const Run& run, Pos pos) {
@@ -28,19 +28,20 @@ Slot::Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& for
            const MiniCache* merge)
     : shape_(shape), formats_(formats), window_(window), merge_(merge) {
   for (unsigned kind = 0; kind < (is_pair() ? kKinds : 1); ++kind) {
-    pinned_.emplace_back(shape, block_bytes, layout(kind, true));
-    body_.emplace_back(shape, block_bytes, layout(kind, true));
-    if (is_pair()) fresh_.emplace_back(shape, block_bytes, layout(kind, false));
+    pinned_.emplace_back(shape, block_bytes, layout(kind));
+    rows_.emplace_back(shape, block_bytes, layout(kind));
   }
-  const RunLayout raw{.k = {.format = formats.raw_k}, .v = {.format = formats.raw_v}};
-  tail_.assign(is_pair() ? 2 : 1, Run(shape, block_bytes, raw));
+  const RunLayout raw{.k = {.raw = formats.raw_k, .format = formats.raw_k},
+                      .v = {.raw = formats.raw_v, .format = formats.raw_v}};
+  if (is_pair()) tail_.assign(2, Run(shape, block_bytes, raw));
 }
 
-// How committed rows are written; `last`: once they are encoded. Directions are, gains and rows kept apart are not.
-RunLayout Slot::layout(unsigned merged, bool last) const {
+// How rows are written that are merged so. Directions are encoded, gains and rows kept apart are not.
+RunLayout Slot::layout(unsigned merged) const {
   const auto tensor = [&](bool merges, bool is_merged, Format raw, Format encoded) -> TensorLayout {
     const bool apart = merges && !is_merged;
-    return {.format = last && !apart ? encoded : raw,
+    return {.raw = raw,
+            .format = apart ? raw : encoded,
             .copies = is_pair() && !is_merged ? 2 : 1,
             .gains = is_merged ? merge_->gains(shape_.kv_heads) : 0};
   };
@@ -51,35 +52,35 @@ RunLayout Slot::layout(unsigned merged, bool last) const {
 
 std::vector<const Run*> Slot::runs() const {
   std::vector<const Run*> all;
-  for (const auto* group : {&pinned_, &body_, &fresh_, &tail_})
+  for (const auto* group : {&pinned_, &rows_, &tail_})
     for (const Run& run : *group) all.push_back(&run);
   return all;
 }
 
 std::vector<Run*> Slot::runs() {
   std::vector<Run*> all;
-  for (auto* group : {&pinned_, &body_, &fresh_, &tail_})
+  for (auto* group : {&pinned_, &rows_, &tail_})
     for (Run& run : *group) all.push_back(&run);
   return all;
 }
 
 void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v,
                   std::size_t stride) {
-  Run& tail = tail_.at(static_cast<std::size_t>(view));
-  const std::uint32_t row = rows_before(tail, first), n = static_cast<std::uint32_t>(tokens);
-  tail.drop_back(pool, tail.rows() - row);
+  Run& run = is_pair() ? tail_.at(static_cast<std::size_t>(view)) : rows_[0];
+  const std::uint32_t row = rows_before(run, first), n = static_cast<std::uint32_t>(tokens);
+  run.drop_back(pool, run.rows() - row);
   std::vector<Pos> pos(n);
   std::iota(pos.begin(), pos.end(), first);
-  tail.grow(pool, pos);
-  tail.write(pool, row, n, RowKind::kKey, 0, k, stride);
-  tail.write(pool, row, n, RowKind::kValue, 0, v, stride);
+  run.grow(pool, pos);
+  run.write(pool, row, n, RowKind::kKey, 0, k, stride);
+  run.write(pool, row, n, RowKind::kValue, 0, v, stride);
 }
 
 std::span<const std::span<const Segment>> Slot::segments(int view, bool renumbers) {
   const Pos everything = std::numeric_limits<Pos>::max();
   Pos pinned_end = 0, others_begin = everything;
   std::vector<const Run*> read;
-  for (const auto* group : {&pinned_, &body_, &fresh_, &tail_})
+  for (const auto* group : {&pinned_, &rows_, &tail_})
     for (const Run& run : *group) {
       const bool other_view = group == &tail_ && &run != &tail_[static_cast<std::size_t>(view)];
       if (run.rows() == 0 || other_view) continue;
@@ -93,10 +94,13 @@ std::span<const std::span<const Segment>> Slot::segments(int view, bool renumber
   const auto is_pinned = [&](const Run* run) { return run >= pinned_.data() && run < pinned_.data() + pinned_.size(); };
   segments_.clear();
   for (int head = 0; head < shape_.kv_heads; ++head)
-    for (const Run* run : read) segments_.push_back(run->segment(head, view, is_pinned(run) ? gap : 0));
+    for (const Run* run : read)
+      for (const RowRange part : run->parts())
+        segments_.push_back(run->segment(head, view, part, is_pinned(run) ? gap : 0));
   heads_.clear();
+  const std::size_t each = segments_.size() / static_cast<std::size_t>(shape_.kv_heads);
   for (std::size_t head = 0; head < static_cast<std::size_t>(shape_.kv_heads); ++head)
-    heads_.push_back(std::span<const Segment>(segments_).subspan(head * read.size(), read.size()));
+    heads_.push_back(std::span<const Segment>(segments_).subspan(head * each, each));
   return heads_;
 }
 
@@ -104,7 +108,7 @@ Slot::Listed Slot::list() const {
   Listed all;
   const auto columns = static_cast<std::size_t>(mass_columns());
   std::vector<const Run*> listed = runs();
-  listed.resize(listed.size() - (tail_.size() - 1));  // the views' tails hold the same tokens
+  if (is_pair()) listed.pop_back();  // the layers' tails hold the same tokens
   all.pos.reserve(rows());
   all.mass.reserve(rows() * columns);
   for (const Run* run : listed)
@@ -142,8 +146,8 @@ std::vector<float> Slot::key_norms(const BlockPool& pool) const {
 }
 
 std::size_t Slot::rows() const {
-  std::size_t rows = tail_[0].live();
-  for (const auto* group : {&pinned_, &body_, &fresh_})
+  std::size_t rows = is_pair() ? tail_[0].live() : 0;
+  for (const auto* group : {&pinned_, &rows_})
     for (const Run& run : *group) rows += run.live();
   return rows;
 }
@@ -168,31 +172,28 @@ void Slot::drop(BlockPool& pool, std::span<const Pos> dropped) {
     }
     run->drop(pool, rows);
   }
-  if (is_pair())
-    for (Run& tail : tail_) tail.close_ranks(pool);  // merging goes row by row
+  for (Run& tail : tail_) tail.close_ranks(pool);  // merging goes row by row
 }
 
 // Once rows between the sinks and the rest go, the sinks become runs of their own: then the rest only ever loses rows
 // at its front, and the gap is one number.
 void Slot::pin(BlockPool& pool, Pos end) {
-  for (std::size_t kind = 0; kind < pinned_.size(); ++kind)
-    for (Run* run : {&body_[kind], &fresh(kind)}) {
-      const std::uint32_t n = rows_before(*run, end);
-      if (n == 0) continue;
-      pinned_[kind].append_from(pool, *run, n);
-      run->drop_front(pool, n);
-    }
+  for (std::size_t kind = 0; kind < pinned_.size(); ++kind) {
+    const std::uint32_t n = rows_before(rows_[kind], end);
+    if (n == 0) continue;
+    pinned_[kind].append_encoded(pool, rows_[kind], n);
+    rows_[kind].drop_front(pool, n);
+  }
 }
 
 void Slot::encode(BlockPool& pool) {
-  for (std::size_t kind = 0; kind < body_.size(); ++kind) {
-    Run& run = fresh(kind);
-    const std::uint32_t living = run.layout() == body_[kind].layout() ? 0 : rows_to_encode(run.live());
-    if (living == 0) continue;
-    const std::uint32_t n = run.rows_with(living);
-    body_[kind].append_from(pool, run, n);
-    run.drop_front(pool, n);
-  }
+  for (Run& run : rows_)
+    for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
+      const std::uint32_t encoded = run.encoded(kind);
+      const std::uint32_t waiting = run.live() - run.living_before(encoded);
+      if (const std::uint32_t n = rows_to_encode(waiting); n > 0)
+        run.encode(pool, kind, run.rows_with(run.living_before(encoded) + n));
+    }
 }
 
 void Slot::clear(BlockPool& pool) {
@@ -212,11 +213,13 @@ KvBytes Slot::bytes(const BlockPool& pool) const {
 
 std::string Slot::why_not_truncate(Pos length) const {
   if (is_pair() && rows() > tail_[0].rows()) return "it has merged rows by what the longer text needed";
-  const Run &pinned = pinned_[0], &body = body_[0], &tail = tail_[0];
-  const Run& encoded = body.rows() > 0 ? body : pinned;
-  if (tail.layout() != body.layout() && encoded.rows() > 0 && length < encoded.positions().back() + 1 + kTileRows)
-    return "it has encoded rows that were still exact at that length";
-  const Run& first = encoded.rows() > 0 ? (pinned.rows() > 0 ? pinned : body) : tail;
+  const Run &pinned = pinned_[0], &run = rows_[0];
+  for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
+    const std::uint32_t encoded = run.layout().of(kind).waits() ? run.encoded(kind) : 0;
+    if (encoded > 0 && length < run.positions()[encoded - 1] + 1 + kTileRows)
+      return "it has encoded rows that were still exact at that length";
+  }
+  const Run& first = pinned.rows() > 0 ? pinned : run;
   if (window_ > 0 && first.rows() > 0 && first.positions().front() > std::max(0, length - window_ + 1))
     return fmt::format("sliding-window layers ({} tokens) have freed rows that the shorter text still had", window_);
   return {};

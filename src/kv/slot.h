@@ -2,14 +2,12 @@
 // Slot: the rows of one layer, or of a pair of layers whose rows are merged, for all that read them. They live in
 // runs, oldest first:
 //   pinned  the leading rows that a token policy always keeps (attention sinks): committed, in their last format
-//   body    committed rows in their last format
-//   fresh   of a pair only: rows that were merged or kept apart, in 16 bits until there are enough of them to encode
-//   tail    for each view the newest rows as its layer appended them: everything while a prompt is read. After a
-//           commit a pair has none, another slot at most 32, unless rows stay in the format that they came in.
+//   rows    all others: as they came in, and from the front on in their last format once there are enough of them
+//   tail    of a pair only, for each layer: its rows of the step, until the commit merges them
 // A row is encoded once; afterwards it moves as bytes or is dropped.
 //
-// Keys and values may differ in which rows MiniCache keeps apart: the pinned, body and fresh rows of a pair are a run
-// for each of the four cases (nothing merged, the keys, the values, both).
+// Keys and values may differ in which rows MiniCache keeps apart: the pinned and the other rows of a pair are a run for
+// each of the four cases (nothing merged, the keys, the values, both).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -74,7 +72,7 @@ class Slot {
   // From here on `columns` sums of each head and reader: as many as there are, none, or one for all query heads.
   void reduce_mass(int readers, int kinds, int columns);
   std::uint8_t& tag() { return tag_; }  // what the token policy remembers
-  int mass_columns() const { return tail_[0].mass_columns(); }
+  int mass_columns() const { return rows_[0].mass_columns(); }
 
   void drop_before(BlockPool& pool, Pos pos);
   void drop_from(BlockPool& pool, Pos pos);
@@ -94,13 +92,12 @@ class Slot {
   static constexpr unsigned kKeysMerged = 1, kValuesMerged = 2, kKinds = 4;
 
   bool is_pair() const { return merge_ != nullptr; }
-  RunLayout layout(unsigned merged, bool last) const;
+  RunLayout layout(unsigned merged) const;
   std::vector<const Run*> runs() const;
   std::vector<Run*> runs();
   void set_mass_columns(int columns);
-  // In the order of segments(): of the tails the first view's, which stands for both.
+  // In the order of segments(): of the tails the first layer's, which stands for both.
   std::vector<Run*> measured_runs();
-  Run& fresh(std::size_t kind) { return is_pair() ? fresh_[kind] : tail_[0]; }
 
   template <class Fn>
   void each_staged(Fn fn);
@@ -112,9 +109,8 @@ class Slot {
   SlotFormats formats_;
   Pos window_;
   const MiniCache* merge_;
-  std::vector<Run> pinned_, body_;  // one, or of a pair [kind]: a sum of kKeysMerged and kValuesMerged
-  std::vector<Run> fresh_;          // the same of a pair, else none
-  std::vector<Run> tail_;           // [view]
+  std::vector<Run> pinned_, rows_;  // one, or of a pair [kind]: a sum of kKeysMerged and kValuesMerged
+  std::vector<Run> tail_;           // of a pair [view], else none
   Retention apart_keys_, apart_values_;
   std::uint8_t tag_ = 0;
   struct Staged {

@@ -8,15 +8,15 @@
 namespace lamina {
 namespace {
 
-std::size_t padded_rows(const Run& run) {
-  return run.rows() == 0 ? 0 : ((run.first() + run.rows() - 1) / kTileRows + 1 - run.first() / kTileRows) * kTileRows;
+std::size_t padded_rows(RowRange rows) {
+  return std::size_t{(rows.last - 1) / kTileRows + 1 - rows.first / kTileRows} * kTileRows;
 }
 
 }  // namespace
 
 std::vector<Run*> Slot::measured_runs() {
   std::vector<Run*> all = runs();
-  all.resize(all.size() - (tail_.size() - 1));
+  if (is_pair()) all.pop_back();
   return all;
 }
 
@@ -39,7 +39,8 @@ std::span<float* const> Slot::stage(int reader, int readers, int columns, int to
     staged_.columns = columns;
     staged_.tokens = apart ? tokens : 1;
     staged_.apart = apart;
-    for (const Run* run : measured_runs()) staged_.rows += padded_rows(*run);
+    for (const Run* run : measured_runs())
+      for (const RowRange part : run->parts()) staged_.rows += padded_rows(part);
     const std::size_t size = static_cast<std::size_t>(staged_.tokens * columns) * staged_.rows;
     staged_.sums.assign(static_cast<std::size_t>(readers) * heads, std::vector<float>(size));
     for (std::vector<float>& sums : staged_.sums) staged_.heads.push_back(sums.data());
@@ -69,15 +70,18 @@ void Slot::each_staged(Fn fn) {
   const auto columns = static_cast<std::size_t>(staged_.columns);
   std::size_t first = 0;
   for (Run* run : measured_runs()) {
-    if (run->rows() == 0) continue;
     const std::span<float> mass = run->mass();
-    const std::size_t all = staged_.sums.size() * columns, skipped = first + run->first() % kTileRows;
-    for (std::size_t list = 0; list < staged_.sums.size(); ++list)
-      for (std::size_t c = 0; c < columns; ++c) {
-        float* const sums = staged_.sums[list].data() + c * staged_.rows + skipped;
-        for (std::size_t row = 0; row < run->rows(); ++row) fn(mass[row * all + list * columns + c], sums[row]);
-      }
-    first += padded_rows(*run);
+    const std::size_t all = staged_.sums.size() * columns;
+    for (const RowRange part : run->parts()) {
+      const std::size_t begin = part.first - run->first(), skipped = first + part.first % kTileRows;
+      for (std::size_t list = 0; list < staged_.sums.size(); ++list)
+        for (std::size_t c = 0; c < columns; ++c) {
+          float* const sums = staged_.sums[list].data() + c * staged_.rows + skipped;
+          for (std::size_t row = 0; row < part.size(); ++row)
+            fn(mass[(begin + row) * all + list * columns + c], sums[row]);
+        }
+      first += padded_rows(part);
+    }
   }
 }
 
