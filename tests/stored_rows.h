@@ -9,6 +9,7 @@
 #include <new>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "base/half.h"
@@ -26,6 +27,12 @@ inline std::vector<float> random_floats(std::mt19937& random, std::size_t n) {
   return x;
 }
 
+constexpr Format kKeyFormats[] = {Format::kF32,   Format::kF16,   Format::kBF16,     Format::kInt8,    Format::kInt4,
+                                  Format::kAsym4, Format::kAsym2, Format::kChannel4, Format::kChannel2};
+inline std::span<const Format> formats_of(RowKind kind) {
+  return std::span(kKeyFormats).first(kind == RowKind::kKey ? 9 : 7);
+}
+
 enum class BlockOrder { kScrambled, kAscending };
 
 class BlockArena {
@@ -40,15 +47,16 @@ class BlockArena {
   }
   const BlockMemory& memory() const { return memory_; }
 
-  // A plane for the tiles of rows [first, last); the ids live as long as the arena.
-  Plane plane(std::size_t tile_bytes, std::uint32_t first, std::uint32_t last) {
+  // A plane for the tiles of rows [first, last), each for 2^shift tiles of rows; the ids live as long as the arena.
+  Plane plane(std::size_t tile_bytes, std::uint32_t first, std::uint32_t last, std::uint32_t shift = 0) {
     if (tile_bytes == 0) return {};
     Plane plane;
     plane.tile_bytes = static_cast<std::uint32_t>(tile_bytes);
+    plane.tile_shift = shift;
     plane.tiles_per_block = static_cast<std::uint32_t>(memory_.block_bytes / tile_bytes);
-    plane.first_block = first / kTileRows / plane.tiles_per_block;
-    const std::uint32_t end =
-        last == first ? plane.first_block + 1 : (last - 1) / kTileRows / plane.tiles_per_block + 1;
+    const std::uint32_t rows = static_cast<std::uint32_t>(kTileRows) << shift;
+    plane.first_block = first / rows / plane.tiles_per_block;
+    const std::uint32_t end = last == first ? plane.first_block + 1 : (last - 1) / rows / plane.tiles_per_block + 1;
     std::vector<BlockId>& ids = ids_.emplace_back();
     for (std::uint32_t b = plane.first_block; b < end; ++b) {
       ids.push_back(free_.at(free_.size() - 1));
@@ -56,6 +64,10 @@ class BlockArena {
     }
     plane.blocks = ids.data();
     return plane;
+  }
+  // Of scales; those by channel are for groups of 32 << wider rows.
+  Plane scales(Format format, int head_dim, std::uint32_t first, std::uint32_t last, std::uint32_t wider = 0) {
+    return plane(scale_tile_bytes(format, head_dim), first, last, by_channel(format) ? 1 + wider : 0);
   }
   const Pos* keep(std::vector<Pos> pos) { return pos_.emplace_back(std::move(pos)).data(); }
 
@@ -94,8 +106,8 @@ inline Segment store_rows(BlockArena& arena, const RunOptions& run, const std::v
   s.first = run.first, s.last = run.first + n;
   s.k_codes = arena.plane(code_tile_bytes(run.k, run.head_dim), s.first, s.last);
   s.v_codes = arena.plane(code_tile_bytes(run.v, run.head_dim), s.first, s.last);
-  s.k_scales = arena.plane(scale_tile_bytes(run.k, run.head_dim), s.first, s.last);
-  s.v_scales = arena.plane(scale_tile_bytes(run.v, run.head_dim), s.first, s.last);
+  s.k_scales = arena.scales(run.k, run.head_dim, s.first, s.last);
+  s.v_scales = arena.scales(run.v, run.head_dim, s.first, s.last);
   if (!run.k_gains.empty()) s.k_gains = arena.plane(2 * kTileRows, s.first, s.last);
   if (!run.v_gains.empty()) s.v_gains = arena.plane(2 * kTileRows, s.first, s.last);
   write_gains(arena.memory(), s.k_gains, s.first, run.k_gains);

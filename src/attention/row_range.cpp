@@ -25,6 +25,10 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, in
     if (!plane) return nullptr;
     const std::byte** tiles = next;
     next += count;
+    if (plane.tile_shift > 0) {
+      for (std::uint32_t t = 0; t < count; ++t) tiles[t] = plane.tile(memory, first + t);
+      return tiles;
+    }
     std::uint32_t block = first / plane.tiles_per_block, tile = first % plane.tiles_per_block;
     const std::byte* base = memory.base + plane.blocks[block - plane.first_block] * memory.block_bytes;
     for (std::uint32_t t = 0; t < count; ++t, ++tile) {

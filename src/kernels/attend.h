@@ -10,12 +10,11 @@
 
 namespace lamina {
 
-constexpr int kFormats = 5;       // of enum Format
 constexpr int kMaxHeadDim = 512;  // a head's channels: kernels keep a few heads on the stack
 constexpr int kScoreQueries = 4;  // queries that share one pass over the registers
 
 // Rows [first, last) of consecutive tiles, row 0 being the first tile's first; 0 <= first < 16. Bytes of other rows are
-// unspecified. `scales` and `gains` are null where a format or a run has none.
+// unspecified. `scales` is null where a format has none; tiles of one group by channel have the same.
 struct TileRun {
   const std::byte* const* codes = nullptr;   // [tiles]
   const std::byte* const* scales = nullptr;  // [tiles]
@@ -49,10 +48,11 @@ struct Fold {
 
 struct AttendKernels {
   // scores[i * stride + row] = dot(q[i * dim ...], key row), for all rows of the run's tiles: those outside
-  // [first, last) are garbage. int8 and int4 keys meet the query as 15-bit integers.
+  // [first, last) are garbage. Codes meet the query as 15-bit integers; where scales are by channel, they are folded
+  // into it once for each group of rows.
   void (*score[kFormats])(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride);
   // out[i * dim + c] += sum over rows of weights[i * stride + row] * value[row][c]. Weights are >= 0, those outside
-  // [first, last) are ignored. int8 and int4 values meet the weights as 14-bit integers.
+  // [first, last) are ignored. Codes meet the weights as 14-bit integers. Null where scales are by channel.
   void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
   // One step of an online softmax: see Fold.
   void (*fold)(const Fold& fold);
@@ -72,6 +72,13 @@ struct AttendKernels {
   void (*from_f16)(const std::uint16_t* x, int n, float* out);
   // codes[n] = round(x / scale) within +-limit, one f16 scale for each group of 32: format.h.
   void (*quantise)(const float* x, int n, int limit, std::int8_t* codes, std::uint16_t* scales);
+  // codes[n] = round((x - least) / scale) within 0 and limit, for each group of 32. n: any; codes up to a multiple of
+  // 16 are written.
+  void (*quantise_asym)(const float* x, int n, int limit, std::int8_t* codes, std::uint16_t* scales,
+                        std::uint16_t* minima);
+  // The same of x [rows][n], n a multiple of 16, with a scale and a minimum for each of the n channels.
+  void (*quantise_channels)(const float* x, int rows, int n, int limit, std::int8_t* codes, std::uint16_t* scales,
+                            std::uint16_t* minima);
 };
 
 const AttendKernels& attend_kernels(Isa isa);  // the Isa must be supported

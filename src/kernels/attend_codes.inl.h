@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decode kernels of attention on int8 and int4 rows: integer dot products on the codes as they are stored.
+// Decode kernels of attention on rows of codes: integer dot products on the codes as they are stored.
 #include "kernels/attend.h"
 
 namespace lamina::LAMINA_ISA {
@@ -15,47 +15,77 @@ constexpr float kTiny = 1e-30F;  // smaller numbers count as zero: their inverse
 struct QueryDigits {
   std::int8_t high[kMaxHeadDim], low[kMaxHeadDim];
   float step[kMaxGroups];                                        // by group of channels
+  float sum[kMaxGroups];                                         // of x
   std::int32_t high_offset[kMaxGroups], low_offset[kMaxGroups];  // what the offset of the stored codes adds, negated
 };
 
 static inline int group_vectors(int dim, int group) { return dim - group * kScaleGroup >= kScaleGroup ? 2 : 1; }
 
-// code_offset: what a stored key code has been raised by.
-static inline void split_query(const float* q, int dim, int code_offset, QueryDigits& out) {
-  for (int g = 0; g * kScaleGroup < dim; ++g) {
-    const int vectors = group_vectors(dim, g);
-    F32 largest = zero();
-    for (int n = 0; n < vectors; ++n) largest = max(largest, abs(load(q + g * kScaleGroup + 16 * n)));
-    const float top = hmax(largest);
-    const F32 inverse = splat(top > kTiny ? 127.0F * kQueryBase / top : 0.0F);
-    F32 high_sum = zero(), low_sum = zero();
-    for (int n = 0; n < vectors; ++n) {
-      const int c = g * kScaleGroup + 16 * n;
-      const F32 x = load(q + c) * inverse;
-      const I32 high = round_i32(x * splat(1.0F / kQueryBase));
-      const I32 low = round_i32(fma(to_f32(high), splat(-kQueryBase), x));
-      store_i8(out.high + c, high);
-      store_i8(out.low + c, low);
-      high_sum = high_sum + to_f32(high);
-      low_sum = low_sum + to_f32(low);
-    }
-    out.step[g] = top / (127.0F * kQueryBase);
-    out.high_offset[g] = -code_offset * static_cast<std::int32_t>(hsum(high_sum));
-    out.low_offset[g] = -code_offset * static_cast<std::int32_t>(hsum(low_sum));
-  }
+static inline Bytes pairs(Bytes codes, int i) {
+  return i == 0   ? bit_pairs<0>(codes)
+         : i == 1 ? bit_pairs<1>(codes)
+         : i == 2 ? bit_pairs<2>(codes)
+                  : bit_pairs<3>(codes);
 }
 
-// One vector of stored key codes (16 rows of 4 channels, or of 8 in two halves) into the M queries' sums.
+// What stored key codes are: 16 rows of 4 channels in a 64-byte vector, or of 8 or 16 channels in parts.
 struct KeysInt8 {
-  static constexpr int kOffset = 128, kChannels = 4, kParts = 1;  // of one 64-byte vector
+  static constexpr int kOffset = 128, kChannels = 4, kParts = 1;
+  static constexpr bool kMinima = false, kByChannel = false;
   static Bytes part(Bytes codes, int) { return codes; }
   static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4(acc, codes, digits); }
 };
 struct KeysInt4 {
   static constexpr int kOffset = 8, kChannels = 8, kParts = 2;
+  static constexpr bool kMinima = false, kByChannel = false;
   static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
   static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4_small(acc, codes, digits); }
 };
+struct KeysAsym4 : KeysInt4 {
+  static constexpr int kOffset = 0;
+  static constexpr bool kMinima = true;
+};
+struct KeysAsym2 : KeysAsym4 {
+  static constexpr int kChannels = 16, kParts = 4;
+  static Bytes part(Bytes codes, int i) { return pairs(codes, i); }
+};
+template <class Keys>
+struct ByChannel : Keys {
+  static constexpr bool kMinima = false, kByChannel = true;
+};
+
+// load_query(c): channels [c, c + 16) of what meets the codes.
+template <class Keys, class Load>
+static inline void split_query(Load load_query, int dim, QueryDigits& out) {
+  for (int g = 0; g * kScaleGroup < dim; ++g) {
+    const int vectors = group_vectors(dim, g);
+    F32 x[2], largest = zero();
+    for (int n = 0; n < vectors; ++n) {
+      x[n] = load_query(g * kScaleGroup + 16 * n);
+      largest = max(largest, abs(x[n]));
+    }
+    const float top = hmax(largest);
+    const F32 inverse = splat(top > kTiny ? 127.0F * kQueryBase / top : 0.0F);
+    out.step[g] = top / (127.0F * kQueryBase);
+    F32 high_sum = zero(), low_sum = zero();
+    for (int n = 0; n < vectors; ++n) {
+      const int c = g * kScaleGroup + 16 * n;
+      x[n] = x[n] * inverse;
+      const I32 high = round_i32(x[n] * splat(1.0F / kQueryBase));
+      const I32 low = round_i32(fma(to_f32(high), splat(-kQueryBase), x[n]));
+      store_i8(out.high + c, high);
+      store_i8(out.low + c, low);
+      high_sum = high_sum + to_f32(high);
+      low_sum = low_sum + to_f32(low);
+    }
+    out.high_offset[g] = out.low_offset[g] = 0;
+    if constexpr (Keys::kOffset != 0) {
+      out.high_offset[g] = -Keys::kOffset * static_cast<std::int32_t>(hsum(high_sum));
+      out.low_offset[g] = -Keys::kOffset * static_cast<std::int32_t>(hsum(low_sum));
+    }
+    if constexpr (Keys::kMinima) out.sum[g] = hsum(fma(high_sum, splat(kQueryBase), low_sum)) * out.step[g];
+  }
+}
 
 // GCC 12 copies all sums in a rolled loop: unrolling took 26 to 20 ns a tile (64 channels, 3 queries, Zen 5). With
 // AVX2 it costs a third instead.
@@ -63,8 +93,8 @@ constexpr int kGroupUnroll = kRegisters >= 32 ? 8 : 1;
 
 // The N vectors of channels of one group, times their scales.
 template <class Keys, int M, int N>
-static inline void score_group(const std::byte* codes, const std::byte* scales, int group, const QueryDigits* q,
-                               F32* total) {
+static inline void score_group(const std::byte* codes, const std::uint16_t* scales, int groups, int group,
+                               const QueryDigits* q, F32* total) {
   I32 high[M], low[M];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m) high[m] = splat_i32(q[m].high_offset[group]), low[m] = splat_i32(q[m].low_offset[group]);
@@ -73,7 +103,7 @@ static inline void score_group(const std::byte* codes, const std::byte* scales, 
 #pragma GCC unroll kGroupUnroll
   for (int c = 0; c < 16 * N; c += Keys::kChannels) {
     const Bytes stored = load_bytes(codes + static_cast<std::ptrdiff_t>(c / Keys::kChannels) * 64);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int i = 0; i < Keys::kParts; ++i) {
       const Bytes part = Keys::part(stored, i);
 #pragma GCC unroll 4
@@ -83,35 +113,54 @@ static inline void score_group(const std::byte* codes, const std::byte* scales, 
       }
     }
   }
-  const F32 scale = load_f16(reinterpret_cast<const std::uint16_t*>(scales) + group * kTileRows);
+  const F32 scale = Keys::kByChannel ? splat(1.0F) : load_f16(scales + group * kTileRows);
+  const F32 least = Keys::kMinima ? load_f16(scales + (groups + group) * kTileRows) : zero();
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
     total[m] = fma(fma(to_f32(high[m]), splat(kQueryBase), to_f32(low[m])) * splat(q[m].step[group]), scale, total[m]);
+    if (Keys::kMinima) total[m] = fma(splat(q[m].sum[group]), least, total[m]);
+  }
 }
 
+// bias: what every row's score has besides.
 template <class Keys, int M>
-static inline void score_codes_tile(const std::byte* codes, const std::byte* scales, int dim, const QueryDigits* q,
-                                    float* scores, std::size_t stride) {
+static inline void score_codes_tile(const std::byte* codes, const std::uint16_t* scales, int dim, const QueryDigits* q,
+                                    const float* bias, float* scores, std::size_t stride) {
   F32 total[M];
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) total[m] = zero();
-  for (int g = 0; g < dim / kScaleGroup; ++g) score_group<Keys, M, 2>(codes, scales, g, q, total);
-  if (dim % kScaleGroup != 0) score_group<Keys, M, 1>(codes, scales, dim / kScaleGroup, q, total);
+  for (int m = 0; m < M; ++m) total[m] = Keys::kByChannel ? splat(bias[m]) : zero();
+  const int whole = dim / kScaleGroup, groups = (dim + kScaleGroup - 1) / kScaleGroup;
+  for (int g = 0; g < whole; ++g) score_group<Keys, M, 2>(codes, scales, groups, g, q, total);
+  if (groups > whole) score_group<Keys, M, 1>(codes, scales, groups, whole, q, total);
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m) store(scores + m * stride, total[m]);
 }
 
+// The query times a group's scales; what the minima add to each of its rows' scores.
+template <class Keys>
+static inline float fold_scales(const float* q, const std::uint16_t* scales, int dim, QueryDigits& out) {
+  split_query<Keys>([&](int c) { return load(q + c) * load_f16(scales + c); }, dim, out);
+  F32 bias = zero();
+  for (int c = 0; c < dim; c += 16) bias = fma(load(q + c), load_f16(scales + dim + c), bias);
+  return hsum(bias);
+}
+
 template <class Keys>
 static void score_codes(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
-  const int tiles = keys.tiles();
+  const int tiles = keys.tiles(), dim = keys.dim;
   for_query_blocks(queries, [&]<int M>(int first) {
     QueryDigits digits[M];
-    for (int m = 0; m < M; ++m)
-      split_query(q + static_cast<std::ptrdiff_t>(first + m) * keys.dim, keys.dim, Keys::kOffset, digits[m]);
+    float bias[M] = {};
+    const auto query = [&](int m) { return q + static_cast<std::ptrdiff_t>(first + m) * dim; };
+    for (int m = 0; m < M && !Keys::kByChannel; ++m)
+      split_query<Keys>([&](int c) { return load(query(m) + c); }, dim, digits[m]);
     for (int t = 0; t < tiles; ++t) {
-      prefetch_tile(keys, t + kTilesAhead, static_cast<std::size_t>(keys.dim / Keys::kChannels) * 64);
-      score_codes_tile<Keys, M>(keys.codes[t], keys.scales[t], keys.dim, digits,
-                                scores + first * stride + t * kTileRows, stride);
+      prefetch_tile(keys, t + kTilesAhead, static_cast<std::size_t>(dim / Keys::kChannels) * 64);
+      const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
+      if (Keys::kByChannel && (t == 0 || keys.scales[t] != keys.scales[t - 1]))
+        for (int m = 0; m < M; ++m) bias[m] = fold_scales<Keys>(query(m), scales, dim, digits[m]);
+      score_codes_tile<Keys, M>(keys.codes[t], scales, dim, digits, bias, scores + first * stride + t * kTileRows,
+                                stride);
     }
   });
 }
@@ -125,7 +174,8 @@ constexpr int kMixRows = kMixTiles * kTileRows;
 struct WeightDigits {
   std::uint8_t high[kMixRows], low[kMixRows];
   float step;
-  float sum;  // of all 128 high + low
+  float sum;   // of all 128 high + low
+  float bias;  // what minima add to every channel
 };
 
 // Lanes of the tile whose first row is `row` that lie in [first, last); the others zero.
@@ -164,14 +214,35 @@ static inline void split_weights(const Normalised& weights, const Normalised& sc
   out.sum = hsum(to_f32(sum));
 }
 
-// One vector of stored value codes: 16 channels of 4 rows, or of 8 in two halves.
+// What the minima of the group's rows add.
+static inline float mixed_minima(const TileRun& values, int tile, int tiles, int group, const Normalised& weights) {
+  F32 sum = zero();
+  for (int t = 0; t < tiles; ++t) {
+    const auto* const minima = reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) +
+                               ((values.dim + kScaleGroup - 1) / kScaleGroup + group) * kTileRows;
+    sum = fma(weights.x[t], inside(load_f16(minima), (tile + t) * kTileRows, values.first, values.last), sum);
+  }
+  return hsum(sum) * weights.largest;
+}
+
+// One vector of stored value codes: 16 channels of 4 rows, or of 8 or 16 in parts.
 struct ValuesInt8 {
   static constexpr int kOffset = 0, kRows = 4, kParts = 1;
+  static constexpr bool kMinima = false;
   static Bytes part(Bytes codes, int) { return codes; }
 };
 struct ValuesInt4 {
   static constexpr int kOffset = 8, kRows = 8, kParts = 2;
+  static constexpr bool kMinima = false;
   static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
+};
+struct ValuesAsym4 : ValuesInt4 {
+  static constexpr int kOffset = 0;
+  static constexpr bool kMinima = true;
+};
+struct ValuesAsym2 : ValuesAsym4 {
+  static constexpr int kRows = 16, kParts = 4;
+  static Bytes part(Bytes codes, int i) { return pairs(codes, i); }
 };
 
 // `tiles` tiles into N vectors of channels from c on, for M outputs.
@@ -190,7 +261,7 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
       Bytes stored[N];
 #pragma GCC unroll 2
       for (int n = 0; n < N; ++n) stored[n] = load_bytes(codes + 64 * n);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int i = 0; i < Values::kParts; ++i)
 #pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
@@ -211,7 +282,8 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
     for (int n = 0; n < N; ++n) {
       float* o = out + static_cast<std::ptrdiff_t>(m) * values.dim + c + 16 * n;
       const F32 sum = fma(to_f32(high[m][n]), splat(128.0F), to_f32(low[m][n])) - splat(Values::kOffset * w[m].sum);
-      store(o, fma(sum, splat(w[m].step), load(o)));
+      const F32 before = Values::kMinima ? load(o) + splat(w[m].bias) : load(o);
+      store(o, fma(sum, splat(w[m].step), before));
     }
 }
 
@@ -236,7 +308,10 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
           return load_f16(reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + g * kTileRows);
         };
         normalise(values, tile, tiles, kWeightLimit, load_scales, scales);
-        for (int m = 0; m < M; ++m) split_weights(w[m], scales, tiles, digits[m]);
+        for (int m = 0; m < M; ++m) {
+          split_weights(w[m], scales, tiles, digits[m]);
+          if (Values::kMinima) digits[m].bias = mixed_minima(values, tile, tiles, g, w[m]);
+        }
         if (group_vectors(values.dim, g) == 2)
           mix_codes_group<Values, M, 2>(values, tile, tiles, g * kScaleGroup, digits, o);
         else

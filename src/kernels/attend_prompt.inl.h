@@ -72,40 +72,62 @@ static void unpack_float_values(const TileRun& values, float* out) {
 // A dot product with one of these picks one of the four bytes of each lane.
 alignas(16) constexpr std::uint8_t kPick[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
 
+// What the code of a channel is multiplied by, and what is added, for 16 rows.
+template <class Keys>
+static inline void unpack_key_channels(Bytes stored, const F32* scale, const F32* least, float* out) {
+  for (int i = 0; i < Keys::kParts; ++i)
+    for (int j = 0; j < 4; ++j, out += kTileRows) {
+      const I32 code = Keys::dot(splat_i32(-Keys::kOffset), Keys::part(stored, i), splat4(kPick + 4 * j));
+      const int c = Keys::kByChannel ? 4 * i + j : 0;
+      store(out, least ? fma(to_f32(code), scale[c], least[c]) : to_f32(code) * scale[c]);
+    }
+}
+
 template <class Keys>
 static void unpack_code_keys(const TileRun& keys, float* out) {
+  const int groups = (keys.dim + kScaleGroup - 1) / kScaleGroup;
   for (int t = 0; t < keys.tiles(); ++t) {
     const std::byte* codes = keys.codes[t];
     const auto* scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
-    for (int c = 0; c < keys.dim; c += Keys::kChannels, codes += 64) {
-      const Bytes stored = load_bytes(codes);
-      const F32 scale = load_f16(scales + c / kScaleGroup * kTileRows);
-      for (int i = 0; i < Keys::kParts; ++i)
-        for (int j = 0; j < 4; ++j, out += kTileRows) {
-          const I32 code = Keys::dot(splat_i32(-Keys::kOffset), Keys::part(stored, i), splat4(kPick + 4 * j));
-          store(out, to_f32(code) * scale);
-        }
+    for (int c = 0; c < keys.dim; c += Keys::kChannels, codes += 64, out += Keys::kChannels * kTileRows) {
+      const int group = c / kScaleGroup;
+      F32 scale[16], least[16];
+      if constexpr (Keys::kByChannel) {
+        float halves[2][16];
+        store(halves[0], load_f16(scales + c / 16 * 16));
+        store(halves[1], load_f16(scales + keys.dim + c / 16 * 16));
+        for (int i = 0; i < Keys::kChannels; ++i)
+          scale[i] = splat(halves[0][c % 16 + i]), least[i] = splat(halves[1][c % 16 + i]);
+      } else {
+        scale[0] = load_f16(scales + group * kTileRows);
+        if (Keys::kMinima) least[0] = load_f16(scales + (groups + group) * kTileRows);
+      }
+      const bool lifted = Keys::kMinima || Keys::kByChannel;
+      unpack_key_channels<Keys>(load_bytes(codes), scale, lifted ? least : nullptr, out);
     }
   }
 }
 
 template <class Values>
 static void unpack_code_values(const TileRun& values, float* out) {
+  const int groups = (values.dim + kScaleGroup - 1) / kScaleGroup;
   for (int t = 0; t < values.tiles(); ++t, out += static_cast<std::ptrdiff_t>(kTileRows) * values.dim) {
     for (int c = 0; c < values.dim; c += 16) {
       const auto* scales = reinterpret_cast<const std::uint16_t*>(values.scales[t]) + c / kScaleGroup * kTileRows;
-      float scale[kTileRows];
+      float scale[kTileRows], least[kTileRows] = {};
       store(scale, load_f16(scales));
+      if (Values::kMinima) store(least, load_f16(scales + static_cast<std::ptrdiff_t>(groups) * kTileRows));
       for (int r = 0; r < kTileRows; r += 4) {
         const std::byte* codes =
             values.codes[t] + (static_cast<std::ptrdiff_t>(r / Values::kRows) * values.dim + c) * 4;
         const Bytes part = Values::part(load_bytes(codes), r / 4 % Values::kParts);
         for (int j = 0; j < 4; ++j) {
           const int row = t * kTileRows + r + j;
-          const I32 code = dot4_small(splat_i32(-Values::kOffset), splat4(kPick + 4 * j), part);
+          const F32 code = to_f32(dot4_small(splat_i32(-Values::kOffset), splat4(kPick + 4 * j), part));
           const bool used = row >= values.first && row < values.last;
-          store(out + static_cast<std::ptrdiff_t>(r + j) * values.dim + c,
-                used ? to_f32(code) * splat(scale[r + j]) : zero());
+          const F32 x =
+              Values::kMinima ? fma(code, splat(scale[r + j]), splat(least[r + j])) : code * splat(scale[r + j]);
+          store(out + static_cast<std::ptrdiff_t>(r + j) * values.dim + c, used ? x : zero());
         }
       }
     }
@@ -188,23 +210,81 @@ static void quantise(const float* x, int n, int limit, std::int8_t* codes, std::
   }
 }
 
+// x within its group: the smallest as an f16 and the rest in steps of an f16 scale.
+struct Steps {
+  F32 least, step;
+};
+static inline Steps steps_of(F32 least, F32 most, int limit, std::uint16_t* minima, std::uint16_t* scales) {
+  store_f16(minima, clamp(least, kF16Max));
+  store_f16(scales, clamp((most - least) / splat(static_cast<float>(limit)), kF16Max));
+  alignas(64) float step[16];
+  store(step, load_f16(scales));
+  for (float& x : step) x = x > 0 ? x : __builtin_inff();  // a group of one number has codes of 0
+  return {load_f16(minima), load(step)};
+}
+static inline I32 code_of(F32 x, const Steps& steps, int limit) {
+  return round_i32(max(zero(), min((x - steps.least) / steps.step, splat(static_cast<float>(limit)))));
+}
+
+static void quantise_asym(const float* x, int n, int limit, std::int8_t* codes, std::uint16_t* scales,
+                          std::uint16_t* minima) {
+  std::uint16_t least[16], step[16];
+  for (int group = 0; group < n; group += kScaleGroup, ++scales, ++minima) {
+    const int end = n - group < kScaleGroup ? n : group + kScaleGroup;
+    const F32 any = splat(x[group]);  // stands for lanes beyond the end
+    F32 lowest = any, highest = any, part[2];
+    for (int i = group, v = 0; i < end; i += 16, ++v) {
+      part[v] = end - i < 16 ? first_n(load_n(x + i, end - i), end - i, any) : load(x + i);
+      lowest = min(lowest, part[v]);
+      highest = max(highest, part[v]);
+    }
+    const Steps steps = steps_of(splat(-hmax(zero() - lowest)), splat(hmax(highest)), limit, least, step);
+    *scales = step[0];
+    *minima = least[0];
+    for (int i = group, v = 0; i < end; i += 16, ++v) store_i8(codes + i, code_of(part[v], steps, limit));
+  }
+}
+
+static void quantise_channels(const float* x, int rows, int n, int limit, std::int8_t* codes, std::uint16_t* scales,
+                              std::uint16_t* minima) {
+  for (int c = 0; c < n; c += 16) {
+    F32 lowest = load(x + c), highest = lowest;
+    for (int r = 1; r < rows; ++r) {
+      const F32 row = load(x + static_cast<std::ptrdiff_t>(r) * n + c);
+      lowest = min(lowest, row);
+      highest = max(highest, row);
+    }
+    const Steps steps = steps_of(lowest, highest, limit, minima + c, scales + c);
+    for (int r = 0; r < rows; ++r) {
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(r) * n + c;
+      store_i8(codes + at, code_of(load(x + at), steps, limit));
+    }
+  }
+}
+
 const AttendKernels kAttendKernels = {
     .score = {score_floats<RowsF32>, score_floats<RowsF16>, score_floats<RowsBF16>, score_codes<KeysInt8>,
-              score_codes<KeysInt4>},
+              score_codes<KeysInt4>, score_codes<KeysAsym4>, score_codes<KeysAsym2>, score_codes<ByChannel<KeysAsym4>>,
+              score_codes<ByChannel<KeysAsym2>>},
     .mix = {mix_floats<RowsF32>, mix_floats<RowsF16>, mix_floats<RowsBF16>, mix_codes<ValuesInt8>,
-            mix_codes<ValuesInt4>},
+            mix_codes<ValuesInt4>, mix_codes<ValuesAsym4>, mix_codes<ValuesAsym2>, nullptr, nullptr},
     .fold = fold,
     .weigh = weigh,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
-                    unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>},
+                    unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>, unpack_code_keys<KeysAsym4>,
+                    unpack_code_keys<KeysAsym2>, unpack_code_keys<ByChannel<KeysAsym4>>,
+                    unpack_code_keys<ByChannel<KeysAsym2>>},
     .unpack_values = {unpack_float_values<RowsF32>, unpack_float_values<RowsF16>, unpack_float_values<RowsBF16>,
-                      unpack_code_values<ValuesInt8>, unpack_code_values<ValuesInt4>},
+                      unpack_code_values<ValuesInt8>, unpack_code_values<ValuesInt4>, unpack_code_values<ValuesAsym4>,
+                      unpack_code_values<ValuesAsym2>, nullptr, nullptr},
     .product = product,
     .to_f16 = to_f16,
     .to_bf16 = to_bf16,
     .from_f16 = from_f16,
     .quantise = quantise,
+    .quantise_asym = quantise_asym,
+    .quantise_channels = quantise_channels,
 };
 
 }  // namespace lamina::LAMINA_ISA

@@ -18,6 +18,7 @@
 //             pow2(x) = 2^x as F32, x in [-127, 128] (0 and inf at the ends)
 // Bytes:      load_bytes(p) store_bytes(p, x) splat4(p) (4 bytes repeated)
 //             low_nibbles(x) high_nibbles(x)                        each byte's half, as 0..15
+//             bit_pairs<i>(x)                                       bits 2 i and 2 i + 1 of each byte, as 0..3
 //             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 //             prefetch(p)

@@ -148,6 +148,12 @@ static inline Bytes low_nibbles(Bytes x) {
 static inline Bytes high_nibbles(Bytes x) {
   return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
 }
+// Bits 2 i and 2 i + 1 of each byte.
+template <int i>
+static inline Bytes bit_pairs(Bytes x) {
+  const __m256i mask = _mm256_set1_epi8(3);
+  return {_mm256_and_si256(_mm256_srli_epi16(x.a, 2 * i), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 2 * i), mask)};
+}
 // vpmaddubsw adds two products in 16 bits and saturates: u <= 127 fits always.
 static inline __m256i dot4_small_of_8(__m256i acc, __m256i u, __m256i s) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));

@@ -107,6 +107,11 @@ static inline Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_
 static inline Bytes high_nibbles(Bytes x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
 }
+// Bits 2 i and 2 i + 1 of each byte.
+template <int i>
+static inline Bytes bit_pairs(Bytes x) {
+  return {_mm512_and_si512(_mm512_srli_epi16(x.v, 2 * i), _mm512_set1_epi8(3))};
+}
 static inline I32 times_128(I32 x) { return {_mm512_slli_epi32(x.v, 7)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) { return dot4(acc, u, s); }

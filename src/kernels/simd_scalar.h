@@ -158,6 +158,12 @@ static inline Bytes high_nibbles(Bytes x) {
   for (auto& b : x.v) b = static_cast<std::uint8_t>(b >> 4);
   return x;
 }
+// Bits 2 i and 2 i + 1 of each byte.
+template <int i>
+static inline Bytes bit_pairs(Bytes x) {
+  for (auto& b : x.v) b = static_cast<std::uint8_t>(b >> 2 * i & 3);
+  return x;
+}
 static inline I32 times_128(const I32& x) { return x * splat_i32(128); }
 static inline I32 dot4(I32 acc, const Bytes& u, const Bytes& s) {
   for (int i = 0; i < 64; ++i) acc.v[i / 4] += u.v[i] * static_cast<std::int8_t>(s.v[i]);

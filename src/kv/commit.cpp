@@ -30,7 +30,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);
-      if (evicted) slot.pin(*pool_, parts.policy->pinned_rows());
+      if (evicted || (parts.policy && slot.pins_first())) slot.pin(*pool_, parts.policy->pinned_rows());
       slot.encode(*pool_);
     }
     ++step.slot;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <numeric>
 
 namespace lamina {
 namespace {
@@ -144,7 +145,7 @@ void Run::drop_back(BlockPool& pool, std::uint32_t n) {
 void Run::drop_dead_ends(BlockPool& pool) {
   if (dead_rows_ == 0) return;
   std::uint32_t front = 0, back = 0;
-  while (is_dead(rows() - 1 - back)) ++back;
+  while (rows() - back > fixed_rows() && is_dead(rows() - 1 - back)) ++back;
   if (back > 0) return drop_back(pool, back);  // which comes back here for the front
   while (is_dead(front)) ++front;
   drop_front(pool, front);
@@ -166,7 +167,15 @@ void Run::drop(BlockPool& pool, std::span<const std::uint32_t> dropped) {
   for (const std::uint32_t row : dropped) set_dead(row, true);
   if (live() == 0) return drop_front(pool, rows());
   drop_dead_ends(pool);
-  if (dead_rows_ > std::max<std::uint32_t>(kTileRows, rows() / kMostDead)) close_ranks(pool);
+  const std::uint32_t fixed = fixed_rows(), fixed_dead = fixed - living_before(fixed);
+  if (dead_rows_ - fixed_dead > std::max<std::uint32_t>(kTileRows, rows() / kMostDead)) close_ranks(pool);
+}
+
+std::uint32_t Run::fixed_rows() const {
+  std::uint32_t fixed = 0;
+  for (const TensorRun* tensor : {&k_, &v_})
+    if (by_channel(tensor->layout().format)) fixed = std::max(fixed, tensor->encoded() - first_);
+  return fixed;
 }
 
 std::uint32_t Run::living_before(std::uint32_t row) const {
@@ -178,27 +187,31 @@ std::uint32_t Run::living_before(std::uint32_t row) const {
 // Rows move towards the front in ascending order, so no row is overwritten before it has moved. Of each tensor the
 // encoded rows stay the first ones.
 void Run::close_ranks(BlockPool& pool) {
-  if (dead_rows_ == 0) return;
-  std::vector<std::uint32_t> living;
-  living.reserve(live());
-  each_living([&](std::uint32_t first, std::uint32_t last) {
-    for (; first < last; ++first) living.push_back(first);
-  });
-  const std::uint32_t k_encoded = living_before(encoded(RowKind::kKey)),
-                      v_encoded = living_before(encoded(RowKind::kValue));
-  dead_ = std::vector<std::uint16_t>();
-  dead_rows_ = 0;
-  const auto count = static_cast<std::uint32_t>(living.size());
-  std::uint32_t unmoved = 0;
-  while (unmoved < count && living[unmoved] == unmoved) ++unmoved;
+  const std::uint32_t fixed = fixed_rows();
+  if (dead_rows_ == fixed - living_before(fixed)) return;
+  std::vector<std::uint32_t> rows_kept(fixed);
+  std::iota(rows_kept.begin(), rows_kept.end(), 0U);
+  for (std::uint32_t row = fixed; row < rows(); ++row)
+    if (!is_dead(row)) rows_kept.push_back(row);
+  const auto kept_before = [&](std::uint32_t row) {
+    return static_cast<std::uint32_t>(std::lower_bound(rows_kept.begin(), rows_kept.end(), row) - rows_kept.begin());
+  };
+  const std::uint32_t k_encoded = kept_before(encoded(RowKind::kKey)),
+                      v_encoded = kept_before(encoded(RowKind::kValue));
+  for (std::uint32_t row = fixed; row < rows() && dead_rows_ > 0; ++row)
+    if (is_dead(row)) set_dead(row, false);
+  const auto count = static_cast<std::uint32_t>(rows_kept.size());
+  std::uint32_t unmoved = fixed;
+  while (unmoved < count && rows_kept[unmoved] == unmoved) ++unmoved;
   k_.make_room(pool, first_ + k_encoded, first_ + unmoved);
   v_.make_room(pool, first_ + v_encoded, first_ + unmoved);
   Pos* const pos = pos_.data() + (pos_.size() - rows());
   for (std::uint32_t i = unmoved; i < count; ++i) {
-    pos[i] = pos[living[i]];
-    copy_mass(*this, living[i], i);
-    k_.move_row(pool, first_ + living[i], first_ + i, i < k_encoded);
-    v_.move_row(pool, first_ + living[i], first_ + i, i < v_encoded);
+    const std::uint32_t from = rows_kept[i];
+    pos[i] = pos[from];
+    copy_mass(*this, from, i);
+    k_.move_row(pool, first_ + from, first_ + i, i < k_encoded);
+    v_.move_row(pool, first_ + from, first_ + i, i < v_encoded);
   }
   k_.set_encoded(first_ + k_encoded);
   v_.set_encoded(first_ + v_encoded);
@@ -219,7 +232,7 @@ void Run::read(const BlockPool& pool, std::uint32_t row, RowKind kind, int copy,
 }
 
 void Run::append_encoded(BlockPool& pool, const Run& from, std::uint32_t n) {
-  assert(layout() == from.layout() && columns_ == from.columns_);
+  assert(columns_ == from.columns_);
   std::vector<std::uint32_t> moved;
   std::vector<Pos> pos;
   for (std::uint32_t row = 0; row < n; ++row) {
@@ -274,7 +287,7 @@ KvBytes Run::bytes(const BlockPool& pool) const {
   for (const TensorRun* tensor : {&k_, &v_}) {
     const std::size_t encoded = living_before(tensor->encoded() - first_), raw = live() - encoded;
     bytes.rows += encoded * tensor->row_bytes(true) + raw * tensor->row_bytes(false);
-    bytes.scales += encoded * tensor->scale_bytes(true);
+    bytes.scales += tensor->scale_bytes(encoded);
     bytes.gains += live() * tensor->gain_bytes();
   }
   bytes.positions = live() * sizeof(Pos);

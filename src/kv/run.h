@@ -34,7 +34,7 @@ class Run {
   Run(const KvShape& shape, std::size_t block_bytes, const RunLayout& layout);
 
   RunLayout layout() const { return {.k = k_.layout(), .v = v_.layout()}; }
-  // The dead ones included; neither the first nor the last is dead.
+  // The dead ones included; the first is not dead, nor is the last unless it cannot move.
   std::uint32_t rows() const { return last_ - first_; }
   std::uint32_t live() const { return rows() - dead_rows_; }
   bool is_dead(std::uint32_t row) const;
@@ -62,7 +62,7 @@ class Run {
 
   // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n. They wait to be encoded.
   void grow(BlockPool& pool, std::span<const Pos> pos);
-  // The first `end` rows of one tensor are encoded.
+  // The first `end` rows of one tensor are encoded, or as many as are already.
   void encode(BlockPool& pool, RowKind kind, std::uint32_t end);
   std::uint32_t encoded(RowKind kind) const { return of(kind).encoded() - first_; }  // the first so many rows are
   // Rows [row, row + n) of one copy: x is [n][kv_heads][head_dim], float32; `stride` floats from row to row.
@@ -76,7 +76,7 @@ class Run {
   void drop_front(BlockPool& pool, std::uint32_t n);
   void drop_back(BlockPool& pool, std::uint32_t n);
   void drop(BlockPool& pool, std::span<const std::uint32_t> rows);  // ascending, none of them dead
-  void close_ranks(BlockPool& pool);                                // no row is dead any more
+  void close_ranks(BlockPool& pool);  // no row is dead any more, but among those that cannot move
   void clear(BlockPool& pool) { drop_front(pool, rows()); }
   void share(BlockPool& pool) const;  // one more reference to every block: for a fork
 
@@ -92,6 +92,7 @@ class Run {
   void resize(BlockPool& pool, std::uint32_t writable);  // of the tensors, to [first_, last_)
   void forget_left();                                    // positions and masses of rows that left at the front
   void set_dead(std::uint32_t row, bool dead);
+  std::uint32_t fixed_rows() const;  // the first so many cannot move: they share scales
   void drop_dead_ends(BlockPool& pool);
 
   std::uint32_t first_ = 0, last_ = 0;  // row coordinates; they only grow, and restart when the run is empty

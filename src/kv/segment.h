@@ -15,16 +15,20 @@ struct BlockMemory {
   std::size_t block_bytes = 0;
 };
 
-// One plane of a run: tile t lies in blocks[t / tiles_per_block - first_block], at (t % tiles_per_block) * tile_bytes.
-// Consecutive tiles of one block are contiguous. A null `blocks` is an absent plane.
+// One plane of a run: tile t of its own lies in blocks[t / tiles_per_block - first_block], at (t % tiles_per_block) *
+// tile_bytes. It serves 2^tile_shift tiles of rows: one, but for scales by channel. Consecutive tiles of one block are
+// contiguous. A null `blocks` is an absent plane.
 struct Plane {
   const BlockId* blocks = nullptr;
   std::uint32_t first_block = 0;
   std::uint32_t tiles_per_block = 1;
   std::uint32_t tile_bytes = 0;
+  std::uint32_t tile_shift = 0;
 
   explicit operator bool() const { return blocks != nullptr; }
-  std::byte* tile(const BlockMemory& memory, std::uint32_t t) const {
+  // Where tile `row_tile` of the rows is.
+  std::byte* tile(const BlockMemory& memory, std::uint32_t row_tile) const {
+    const std::uint32_t t = row_tile >> tile_shift;
     return memory.base + blocks[t / tiles_per_block - first_block] * memory.block_bytes +
            static_cast<std::size_t>(t % tiles_per_block) * tile_bytes;
   }
@@ -35,7 +39,7 @@ struct Plane {
 struct Segment {
   Format k_format{}, v_format{};
   Plane k_codes, v_codes;    // layout: kv/bits/format.h
-  Plane k_scales, v_scales;  // int8 and int4 only
+  Plane k_scales, v_scales;  // of codes only
   Plane k_gains, v_gains;    // f16 [16 rows] or absent = 1: score *= k_gain[row], weight *= v_gain[row] (MiniCache)
   std::uint32_t first = 0, last = 0;
   const Pos* pos = nullptr;  // [last - first], strictly ascending: position of row first + i

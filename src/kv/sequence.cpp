@@ -27,8 +27,8 @@ KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape,
   const LayerMap& layers = spec_->layers;
   for (int i = 0; i < layers.slots(); ++i) {
     const SlotId slot{i};
-    const auto& [tokens, k, v] = (*spec_)[slot];
-    const SlotFormats formats{.raw_k = raw_format(k), .raw_v = raw_format(v), .k = k, .v = v};
+    const auto& [tokens, k, v, kivi] = (*spec_)[slot];
+    const SlotFormats formats{.raw_k = raw_format(k), .raw_v = raw_format(v), .k = k, .v = v, .kivi = kivi};
     const MiniCache* merge = layers.views(slot) > 1 ? &spec_->minicache : nullptr;
     KvShape part = shape;
     if (tokens && tokens->by_head() && merge == nullptr) part.kv_heads = 1;

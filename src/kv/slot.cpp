@@ -12,11 +12,6 @@
 namespace lamina {
 namespace {
 
-// Rows are encoded a tile at a time, once two tiles of them wait: 16 to 31 stay exact.
-constexpr std::uint32_t rows_to_encode(std::uint32_t waiting) {
-  return waiting < 2 * kTileRows ? 0 : (waiting - kTileRows) / kTileRows * kTileRows;
-}
-
 std::uint32_t rows_before(const Run& run, Pos pos) {
   const auto all = run.positions();
   return static_cast<std::uint32_t>(std::lower_bound(all.begin(), all.end(), pos) - all.begin());
@@ -28,7 +23,10 @@ Slot::Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& for
            const MiniCache* merge)
     : shape_(shape), formats_(formats), window_(window), merge_(merge) {
   for (unsigned kind = 0; kind < (is_pair() ? kKinds : 1); ++kind) {
-    pinned_.emplace_back(shape, block_bytes, layout(kind));
+    RunLayout pinned = layout(kind);
+    for (TensorLayout* tensor : {&pinned.k, &pinned.v})
+      if (pins_first()) tensor->format = tensor->raw;
+    pinned_.emplace_back(shape, block_bytes, pinned);
     rows_.emplace_back(shape, block_bytes, layout(kind));
   }
   const RunLayout raw{.k = {.raw = formats.raw_k, .format = formats.raw_k},
@@ -43,7 +41,8 @@ RunLayout Slot::layout(unsigned merged) const {
     return {.raw = raw,
             .format = apart ? raw : encoded,
             .copies = is_pair() && !is_merged ? 2 : 1,
-            .gains = is_merged ? merge_->gains(shape_.kv_heads) : 0};
+            .gains = is_merged ? merge_->gains(shape_.kv_heads) : 0,
+            .group = by_channel(encoded) ? static_cast<int>(formats_.kivi.group) : kTileRows};
   };
   const bool keys = is_pair() && merge_->keys, values = is_pair() && merge_->values;
   return {.k = tensor(keys, (merged & kKeysMerged) != 0, formats_.raw_k, formats_.k),
@@ -187,13 +186,25 @@ void Slot::pin(BlockPool& pool, Pos end) {
 }
 
 void Slot::encode(BlockPool& pool) {
-  for (Run& run : rows_)
-    for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
-      const std::uint32_t encoded = run.encoded(kind);
-      const std::uint32_t waiting = run.live() - run.living_before(encoded);
-      if (const std::uint32_t n = rows_to_encode(waiting); n > 0)
-        run.encode(pool, kind, run.rows_with(run.living_before(encoded) + n));
-    }
+  for (Run& run : rows_) {
+    if (formats_.kivi) run.close_ranks(pool);  // no group has room for rows that nobody sees
+    for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) run.encode(pool, kind, rows_to_encode(run, kind));
+  }
+}
+
+// How many of a run's first rows are to be encoded. KIVI counts them from the run's row 0, so that a group that the
+// front of a window has entered stays one.
+std::uint32_t Slot::rows_to_encode(const Run& run, RowKind kind) const {
+  if (formats_.kivi) {
+    const std::uint32_t last = run.first() + run.rows();
+    const std::uint32_t end =
+        kind == RowKind::kKey ? formats_.kivi.encoded_keys(last) : formats_.kivi.encoded_values(last);
+    return end > run.first() ? end - run.first() : 0;
+  }
+  // others: a tile at a time, once two tiles wait, so that 16 to 31 stay exact
+  const std::uint32_t encoded = run.living_before(run.encoded(kind)), waiting = run.live() - encoded;
+  if (waiting < 2 * kTileRows) return run.encoded(kind);
+  return run.rows_with(encoded + (waiting - kTileRows) / kTileRows * kTileRows);
 }
 
 void Slot::clear(BlockPool& pool) {
@@ -216,8 +227,12 @@ std::string Slot::why_not_truncate(Pos length) const {
   const Run &pinned = pinned_[0], &run = rows_[0];
   for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) {
     const std::uint32_t encoded = run.layout().of(kind).waits() ? run.encoded(kind) : 0;
-    if (encoded > 0 && length < run.positions()[encoded - 1] + 1 + kTileRows)
-      return "it has encoded rows that were still exact at that length";
+    if (encoded == 0) continue;
+    const std::uint32_t left = run.first() + rows_before(run, length), end = run.first() + encoded;
+    const bool was_exact = !formats_.kivi ? length < run.positions()[encoded - 1] + 1 + static_cast<Pos>(kTileRows)
+                           : kind == RowKind::kKey ? end > formats_.kivi.encoded_keys(left)
+                                                   : end > formats_.kivi.encoded_values(left);
+    if (was_exact) return "it has encoded rows that were still exact at that length";
   }
   const Run& first = pinned.rows() > 0 ? pinned : run;
   if (window_ > 0 && first.rows() > 0 && first.positions().front() > std::max(0, length - window_ + 1))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Slot: the rows of one layer, or of a pair of layers whose rows are merged, for all that read them. They live in
 // runs, oldest first:
-//   pinned  the leading rows that a token policy always keeps (attention sinks): committed, in their last format
+//   pinned  the leading rows that a token policy always keeps (attention sinks): committed, in their last format, or
+//           exact where scales are by channel
 //   rows    all others: as they came in, and from the front on in their last format once there are enough of them
 //   tail    of a pair only, for each layer: its rows of the step, until the commit merges them
 // A row is encoded once; afterwards it moves as bytes or is dropped.
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "kv/bits/kivi.h"
 #include "kv/layers/minicache.h"
 #include "kv/run.h"
 #include "kv/tokens/token_policy.h"
@@ -23,7 +25,8 @@ namespace lamina {
 
 struct SlotFormats {
   Format raw_k{}, raw_v{};  // of rows as they are appended
-  Format k{}, v{};          // of rows that have left the tail
+  Format k{}, v{};          // of rows that have waited
+  Kivi kivi{};              // of such formats
 };
 
 // Rows of keys and of values that MiniCache has merged, and that it keeps apart. Each counts once for a pair.
@@ -76,10 +79,11 @@ class Slot {
 
   void drop_before(BlockPool& pool, Pos pos);
   void drop_from(BlockPool& pool, Pos pos);
-  void drop(BlockPool& pool, std::span<const Pos> dropped);  // ascending, all of them held
-  void merge(BlockPool& pool, Phase phase);                  // the tails of a pair
-  void pin(BlockPool& pool, Pos end);                        // rows before `end` become pinned
-  void encode(BlockPool& pool);                              // rows that have waited long enough
+  void drop(BlockPool& pool, std::span<const Pos> dropped);   // ascending, all of them held
+  void merge(BlockPool& pool, Phase phase);                   // the tails of a pair
+  void pin(BlockPool& pool, Pos end);                         // rows before `end` become pinned
+  bool pins_first() const { return by_channel(formats_.k); }  // before they are encoded with others
+  void encode(BlockPool& pool);                               // rows that have waited long enough
   void clear(BlockPool& pool);
   void share(BlockPool& pool) const;
 
@@ -93,6 +97,7 @@ class Slot {
 
   bool is_pair() const { return merge_ != nullptr; }
   RunLayout layout(unsigned merged) const;
+  std::uint32_t rows_to_encode(const Run& run, RowKind kind) const;
   std::vector<const Run*> runs() const;
   std::vector<Run*> runs();
   void set_mass_columns(int columns);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include "base/error.h"
 #include "kv/per_layer.h"
@@ -17,21 +18,30 @@ namespace {
 constexpr int kMaxGrid = 1'000'000'000;
 
 struct Bits {
+  std::string text;
+  Format k, v;
+  Kivi kivi{};
+};
+
+struct RowFormats {
   std::string_view name;
   Format k, v;
 };
-constexpr Bits kBits[] = {
-    {"f16", Format::kF16, Format::kF16},    {"f32", Format::kF32, Format::kF32},
-    {"bf16", Format::kBF16, Format::kBF16}, {"k8v8", Format::kInt8, Format::kInt8},
-    {"k8v4", Format::kInt8, Format::kInt4}, {"k4v4", Format::kInt4, Format::kInt4},
-    {"k4v8", Format::kInt4, Format::kInt8}, {"k16v8", Format::kF16, Format::kInt8},
-    {"k8v16", Format::kInt8, Format::kF16}, {"k16v4", Format::kF16, Format::kInt4},
-    {"k4v16", Format::kInt4, Format::kF16},
+constexpr RowFormats kRowFormats[] = {
+    {"f16", Format::kF16, Format::kF16},      {"f32", Format::kF32, Format::kF32},
+    {"bf16", Format::kBF16, Format::kBF16},   {"k8v8", Format::kInt8, Format::kInt8},
+    {"k8v4", Format::kInt8, Format::kInt4},   {"k4v4", Format::kInt4, Format::kInt4},
+    {"k4v8", Format::kInt4, Format::kInt8},   {"k16v8", Format::kF16, Format::kInt8},
+    {"k8v16", Format::kInt8, Format::kF16},   {"k16v4", Format::kF16, Format::kInt4},
+    {"k4v16", Format::kInt4, Format::kF16},   {"k4v2", Format::kInt4, Format::kAsym2},
+    {"k2v2", Format::kAsym2, Format::kAsym2},
 };
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
+    "expected",
+    "kvzip",
+    "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -40,20 +50,26 @@ struct Parts {
   std::string layers_term;
   // [layer]; a term without layers says the same of all
   std::vector<std::shared_ptr<const TokenPolicy>> tokens;
-  std::vector<const Bits*> bits;
+  std::vector<Bits> bits;
   std::string tokens_term, bits_term;
   bool rotate = false;
   int grid = 0;
   bool full = false;
 };
 
+std::vector<std::string_view> bits_names() {
+  std::vector<std::string_view> names;  // clang 14 cannot read GCC 12's views
+  for (const RowFormats& formats : kRowFormats) names.push_back(formats.name);
+  for (const std::string_view name : {"kivi4", "kivi2"}) names.push_back(name);
+  return names;
+}
+
 std::vector<std::string_view> known_names() {
   std::vector<std::string_view> names = {"full"};
   for (const std::string_view name : layer_term_names()) names.push_back(name);
   for (const std::string_view name : token_policy_names()) names.push_back(name);
-  for (const Bits& bits : kBits) names.push_back(bits.name);
-  for (const std::string_view name : {"bits", "tokens", "rotate"}) names.push_back(name);
-  names.emplace_back("grid");
+  for (const std::string_view name : bits_names()) names.push_back(name);
+  for (const std::string_view name : {"bits", "tokens", "rotate", "grid"}) names.push_back(name);
   return names;
 }
 
@@ -93,25 +109,37 @@ bool take_layers(const Term& term, const KvShape& shape, UpwardMaps upward, Part
   return true;
 }
 
-const Bits& bits_named(const std::string& name) {
-  const Bits* const found = std::ranges::find(kBits, std::string_view(name), &Bits::name);
-  std::vector<std::string_view> names;  // clang 14 cannot read GCC 12's views
-  for (const Bits& bits : kBits) names.push_back(bits.name);
-  require(found != std::end(kBits), "bits has \"{}\", expected one of {}", excerpt(name), fmt::join(names, " "));
-  return *found;
+std::optional<Bits> make_bits(const Term& term) {
+  if (const std::optional<Kivi> kivi = Kivi::parse(term))
+    return Bits{.text = kivi->text(), .k = kivi->k(), .v = kivi->v(), .kivi = *kivi};
+  const RowFormats* const found = std::ranges::find(kRowFormats, std::string_view(term.name), &RowFormats::name);
+  if (found == std::end(kRowFormats)) return std::nullopt;
+  term.expect_keys({});
+  return Bits{.text = term.name, .k = found->k, .v = found->v};
+}
+
+Bits bits_named(const std::string& text) {
+  const std::vector<Term> terms = parse_terms(text);
+  require(terms.size() == 1, "bits has \"{}\", expected one format", excerpt(text));
+  const std::optional<Bits> bits = make_bits(terms.front());
+  require(bits.has_value(), "bits has \"{}\", expected one of {}", excerpt(terms.front().name),
+          fmt::join(bits_names(), " "));
+  return *bits;
 }
 
 bool take_bits(const Term& term, const KvShape& shape, Parts& parts) {
-  const bool by_layer = term.name == "bits",
-             plain = std::ranges::find(kBits, std::string_view(term.name), &Bits::name) != std::end(kBits);
+  const bool by_layer = term.name == "bits";
+  const std::optional<Bits> plain = by_layer ? std::nullopt : make_bits(term);
   if (!by_layer && !plain) return false;
-  if (plain) term.expect_keys({});
   require(parts.bits_term.empty(), "two bits terms, {} and {}; expected at most one", parts.bits_term, term.name);
   parts.bits_term = term.name;
-  const auto named = by_layer ? parse_per_layer(term, shape.layers)
-                              : std::vector<std::string>(static_cast<std::size_t>(shape.layers), term.name);
+  if (plain) {
+    std::ranges::fill(parts.bits, *plain);
+    return true;
+  }
+  const auto named = parse_per_layer(term, shape.layers);
   for (std::size_t layer = 0; layer < named.size(); ++layer)
-    if (!named[layer].empty()) parts.bits[layer] = &bits_named(named[layer]);
+    if (!named[layer].empty()) parts.bits[layer] = bits_named(named[layer]);
   return true;
 }
 
@@ -155,7 +183,7 @@ Parts take_terms(const std::vector<Term>& terms, const KvShape& shape, UpwardMap
   Parts parts;
   parts.layers = own_layers(shape);
   parts.tokens.resize(static_cast<std::size_t>(shape.layers));
-  parts.bits.resize(static_cast<std::size_t>(shape.layers), &bits_named("f16"));
+  parts.bits.resize(static_cast<std::size_t>(shape.layers), bits_named("f16"));
   for (const Term& term : terms) {
     if (term.name == "full") {
       term.expect_keys({});
@@ -187,7 +215,7 @@ std::string print_axis(std::string_view name, const std::vector<std::string>& va
 std::string print(const std::string& layers, const Parts& parts) {
   std::vector<std::string> tokens, bits, terms;
   for (const auto& policy : parts.tokens) tokens.push_back(policy == nullptr ? "" : policy->text());
-  for (const Bits* format : parts.bits) bits.emplace_back(format->name == "f16" ? "" : format->name);
+  for (const Bits& format : parts.bits) bits.push_back(format.text == "f16" ? "" : format.text);
   for (const std::string& term : {layers, print_axis("tokens", tokens), print_axis("bits", bits)})
     if (!term.empty()) terms.push_back(term);
   if (parts.rotate) terms.emplace_back("rotate");
@@ -203,11 +231,13 @@ std::vector<SlotSpec> slots_of(const LayerMap& layers, const Parts& parts) {
     const auto first = static_cast<std::size_t>(index(writers.front()));
     for (const LayerId writer : writers) {
       const auto layer = static_cast<std::size_t>(index(writer));
-      const bool same = parts.bits[layer] == parts.bits[first] && parts.tokens[layer] == parts.tokens[first];
-      require(same, "layers {} and {} share their rows, but are given different {}", first, layer,
-              parts.bits[layer] == parts.bits[first] ? "tokens" : "bits");
+      const bool same_bits = parts.bits[layer].text == parts.bits[first].text;
+      require(same_bits && parts.tokens[layer] == parts.tokens[first],
+              "layers {} and {} share their rows, but are given different {}", first, layer,
+              same_bits ? "tokens" : "bits");
     }
-    slots.push_back({.tokens = parts.tokens[first], .k = parts.bits[first]->k, .v = parts.bits[first]->v});
+    const Bits& bits = parts.bits[first];
+    slots.push_back({.tokens = parts.tokens[first], .k = bits.k, .v = bits.v, .kivi = bits.kivi});
   }
   return slots;
 }

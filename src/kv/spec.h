@@ -10,7 +10,8 @@
 //
 //   layers  map(0_0_2_2) kvsharer(map=FILE) lckv(w=2) …, see kv/layers/registry.h
 //   tokens  streaming(…) window(…) h2o(…), see the files of kv/tokens/
-//   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16)
+//   bits    f32 f16 bf16, and kXvY with X and Y of 16, 8, 4 (not k16v16: that is f16); k4v2 k2v2, the 2 bits with a
+//           minimum beside the scale; kivi4(…) kivi2(…), see kv/bits/kivi.h
 //           bits(0-3=f16,4-29=k4v4) and tokens(0-1=full,2-29=snapkv(keep=256)): by the layer that writes
 //   rotate  with bits: rows are rotated before they are encoded, see kv/bits/hadamard.h
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
@@ -23,6 +24,7 @@
 #include <string_view>
 
 #include "kv/bits/format.h"
+#include "kv/bits/kivi.h"
 #include "kv/layers/layer_map.h"
 #include "kv/layers/minicache.h"
 #include "kv/layers/registry.h"
@@ -34,6 +36,7 @@ namespace lamina {
 struct SlotSpec {
   std::shared_ptr<const TokenPolicy> tokens;  // null: every row lives on
   Format k = Format::kF16, v = Format::kF16;
+  Kivi kivi{};  // where these are its formats
 };
 
 struct KvSpec {

@@ -2,6 +2,7 @@
 #include "kv/tensor_run.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cstring>
 
@@ -12,6 +13,11 @@ namespace lamina {
 namespace {
 
 constexpr float kMaxHalf = 65504;
+
+std::uint32_t scale_shift(const TensorLayout& layout) {
+  assert(std::has_single_bit(static_cast<unsigned>(layout.group)) && layout.group >= kTileRows);
+  return static_cast<std::uint32_t>(std::countr_zero(static_cast<unsigned>(layout.group / kTileRows)));
+}
 
 }  // namespace
 
@@ -24,7 +30,8 @@ TensorRun::TensorRun(RowKind kind, const KvShape& shape, std::size_t block_bytes
                                                      : kTileRows * sizeof(std::uint16_t);
     assert(tile <= block_bytes);
     const PlaneBlocks plane{.tiles_per_block = tile ? static_cast<std::uint32_t>(block_bytes / tile) : 1,
-                            .tile_bytes = static_cast<std::uint32_t>(tile)};
+                            .tile_bytes = static_cast<std::uint32_t>(tile),
+                            .tile_shift = what == What::kScales ? scale_shift(layout) : 0};
     planes_.insert(planes_.end(), static_cast<std::size_t>(planes_of(what)), plane);
   }
 }
@@ -55,7 +62,8 @@ Plane TensorRun::plane(What what, int index) const {
   return {.blocks = plane.blocks.data(),
           .first_block = plane.first_block,
           .tiles_per_block = plane.tiles_per_block,
-          .tile_bytes = plane.tile_bytes};
+          .tile_bytes = plane.tile_bytes,
+          .tile_shift = plane.tile_shift};
 }
 
 RowPlanes TensorRun::row_planes(const BlockMemory& memory, int copy, int head, bool encoded) const {
@@ -74,8 +82,8 @@ std::byte* TensorRun::gain_at(const BlockMemory& memory, int gain, std::uint32_t
 
 // The plane has a block wherever it has a row, and no other; blocks of rows from `writable` on are not shared.
 void TensorRun::cover(BlockPool& pool, PlaneBlocks& plane, RowRange rows, std::uint32_t writable) {
-  auto& [tiles_per_block, tile_bytes, first_block, blocks] = plane;
-  const std::uint32_t rows_per_block = tiles_per_block * kTileRows;
+  auto& [tiles_per_block, tile_bytes, tile_shift, first_block, blocks] = plane;
+  const std::uint32_t rows_per_block = tiles_per_block * kTileRows << tile_shift;
   const std::uint32_t begin = rows.size() ? rows.first / rows_per_block : 0;
   const std::uint32_t end = rows.size() ? (rows.last - 1) / rows_per_block + 1 : begin;
   while (!blocks.empty() && first_block + blocks.size() > end) {
@@ -172,7 +180,7 @@ void TensorRun::move_row(const BlockPool& pool, std::uint32_t from, std::uint32_
 
 void TensorRun::copy_row_of(const BlockPool& pool, const TensorRun& from, std::uint32_t from_row, bool from_encoded,
                             std::uint32_t row, bool encoded) {
-  assert(layout_ == from.layout_);
+  assert(layout_.copies == from.layout_.copies && layout_.gains == from.layout_.gains);
   if (pool.counts_only()) return;
   const BlockMemory& memory = pool.memory();
   for (int copy = 0; copy < layout_.copies; ++copy)
@@ -211,10 +219,14 @@ std::size_t TensorRun::row_bytes(bool encoded) const {
          static_cast<std::size_t>(bits(format)) / 8;
 }
 
-std::size_t TensorRun::scale_bytes(bool encoded) const {
-  if (!encoded || !has_scales(layout_.format)) return 0;
-  return static_cast<std::size_t>(heads_ * layout_.copies) * static_cast<std::size_t>(scale_groups(head_dim_)) *
-         sizeof(std::uint16_t);
+std::size_t TensorRun::scale_bytes(std::size_t encoded) const {
+  const std::size_t heads = static_cast<std::size_t>(heads_ * layout_.copies),
+                    sizes = has_minima(layout_.format) ? 2 : 1;
+  if (!has_scales(layout_.format)) return 0;
+  const std::size_t scales = by_channel(layout_.format) ? static_cast<std::size_t>(head_dim_) * encoded /
+                                                              static_cast<std::size_t>(layout_.group)
+                                                        : static_cast<std::size_t>(scale_groups(head_dim_)) * encoded;
+  return heads * sizes * scales * sizeof(std::uint16_t);
 }
 
 std::size_t TensorRun::gain_bytes() const { return static_cast<std::size_t>(layout_.gains) * sizeof(std::uint16_t); }

@@ -20,6 +20,7 @@ struct TensorLayout {
   Format raw{}, format{};  // as they come in, and once they are encoded
   int copies = 1;          // of each head's codes: [view], or one for all
   int gains = 0;           // f16 values a row: none, [view] for all heads together, or [view][head]
+  int group = kTileRows;   // rows that share scales by channel
   bool operator==(const TensorLayout&) const = default;
   bool waits() const { return raw != format; }
 };
@@ -66,8 +67,8 @@ class TensorRun {
   };
   Codes codes_of(int head, int view, bool encoded) const;
 
-  std::size_t row_bytes(bool encoded) const;  // of one row in all heads and copies
-  std::size_t scale_bytes(bool encoded) const;
+  std::size_t row_bytes(bool encoded) const;           // of one row in all heads and copies
+  std::size_t scale_bytes(std::size_t encoded) const;  // of so many encoded rows
   std::size_t gain_bytes() const;
   std::size_t blocks() const;
 
@@ -76,7 +77,7 @@ class TensorRun {
   static constexpr std::array kAll = {What::kRaw, What::kCodes, What::kScales, What::kGains};
 
   struct PlaneBlocks {
-    std::uint32_t tiles_per_block = 1, tile_bytes = 0;
+    std::uint32_t tiles_per_block = 1, tile_bytes = 0, tile_shift = 0;
     std::uint32_t first_block = 0;  // blocks that were freed at the front
     std::vector<BlockId> blocks{};
   };

@@ -49,7 +49,7 @@ class CommandLineTest(ProgramTest):
 class SpecTest(ProgramTest):
     def test_specs_that_do_not_parse_or_fit(self):
         for pattern, spec in [
-                ("empty", ""), ("empty", "full;"), ("did you mean streaming", "streming"), ("does not exist yet", "kivi4"),
+                ("empty", ""), ("empty", "full;"), ("did you mean streaming", "streming"), ("a multiple of its group", "kivi4(group=64,residual=96)"),
                 ("2 specs, expected one", "full;k8v8"), ("layer 3 reads layer 9, the model has layers 0..3", "map(0_1_2_9)"),
                 ("above it.*not trained", "map(0_3_2_3)"), ("2 items, the model has 4 layers", "map(0_1)"),
                 ("map", "map(0_x_2_3)"), ("map", "map"),

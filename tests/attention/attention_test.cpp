@@ -13,7 +13,6 @@
 namespace lamina {
 namespace {
 
-constexpr Format kAll[] = {Format::kF32, Format::kF16, Format::kBF16, Format::kInt8, Format::kInt4};
 // Float formats: float32 sums. Integer formats on the decode path: a query has 15 bits; a weight times scale is off by
 // up to 1/32258 of the largest of its 64 rows, each error times a code of up to 127: 1e-4 of the largest value for one
 // row, and a few rows add up.
@@ -34,8 +33,8 @@ double worst_error(const Case& c, Isa isa = chosen_isa(), int threads = 1) {
 TEST(Attention, EveryPairOfFormatsOnEveryInstructionSet) {
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
-    for (const Format k : kAll)
-      for (const Format v : kAll)
+    for (const Format k : formats_of(RowKind::kKey))
+      for (const Format v : formats_of(RowKind::kValue))
         for (const int tokens : {1, 33})
           EXPECT_LE(worst_error({.k = k, .v = v, .tokens = tokens, .runs = {{75, 21}}}, isa), tolerance(k, v))
               << name(isa) << " k " << static_cast<int>(k) << " v " << static_cast<int>(v) << " tokens " << tokens;
@@ -71,7 +70,7 @@ TEST(Attention, SegmentsWithShiftsGainsAndRaggedEnds) {
   const std::vector<RunRows> runs{{4, 0, 30}, {90, 37, 0, true}, {0, 0}, {33, 15, -2}, {1, 31}, {40, 0, 5, true}};
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
-    for (const Format format : kAll)
+    for (const Format format : formats_of(RowKind::kValue))
       for (const int tokens : {1, 5, 40})
         EXPECT_LE(worst_error({.k = format, .v = format, .tokens = tokens, .runs = runs, .gap = 2}, isa),
                   2 * tolerance(format, format))  // gains up to 2
@@ -85,7 +84,7 @@ TEST(Attention, DeadRowsAreSeenByNobody) {
                                   {33, 15, -2, false, true}, {20, 1}};
   for (const Isa isa : kAllIsas) {
     if (!supported(isa)) continue;
-    for (const Format format : kAll)
+    for (const Format format : formats_of(RowKind::kValue))
       for (const int tokens : {1, 7, 30}) {
         const Pos window = tokens == 7 ? 90 : 0;
         EXPECT_LE(
@@ -118,7 +117,7 @@ TEST(Attention, WindowsLagAndEmptySets) {
 // To the bit for float rows, so that the cut of a text into steps changes nothing: over several partitions, with a
 // window that begins in the middle of one.
 TEST(Attention, PromptPathEqualsDecodePath) {
-  for (const Format format : kAll) {
+  for (const Format format : formats_of(RowKind::kValue)) {
     const Case c{.k = format, .v = format, .tokens = 40, .runs = {{1300, 5, 0, false, true}, {20}}, .window = 1100};
     BlockArena arena = arena_of(c);
     Sequence sequence(c, arena);

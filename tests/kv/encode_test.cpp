@@ -13,7 +13,6 @@
 namespace lamina {
 namespace {
 
-constexpr Format kAll[] = {Format::kF32, Format::kF16, Format::kBF16, Format::kInt8, Format::kInt4};
 constexpr RowKind kKinds[] = {RowKind::kKey, RowKind::kValue};
 
 struct Planes {
@@ -24,7 +23,7 @@ struct Planes {
                format,
                head_dim,
                arena.plane(code_tile_bytes(format, head_dim), 0, rows),
-               arena.plane(scale_tile_bytes(format, head_dim), 0, rows)} {}
+               arena.scales(format, head_dim, 0, rows)} {}
   std::vector<float> read(std::uint32_t row) const {
     std::vector<float> x(static_cast<std::size_t>(planes.head_dim));
     read_row(planes, row, x.data());
@@ -37,6 +36,7 @@ struct Planes {
 // The most that a decoded channel may differ: rounding of the number, or half a scale, whose f16 rounding may cost the
 // largest code another 2^-11 of itself.
 double bound(Format format, const float* row, int head_dim, int c) {
+  if (has_minima(format)) return 0.6 * 8.0 / ((1 << bits(format)) - 1);  // the numbers are within +-4
   if (format == Format::kF32) return 0;
   if (format == Format::kF16) return std::max(std::fabs(row[c]) * 0x1p-11, 0x1p-25);
   if (format == Format::kBF16) return std::fabs(row[c]) * 0x1p-8;
@@ -49,8 +49,8 @@ double bound(Format format, const float* row, int head_dim, int c) {
 
 TEST(Encode, RoundTripsWithinHalfAScale) {
   std::mt19937 random(1);
-  for (const Format format : kAll)
-    for (const RowKind kind : kKinds)
+  for (const RowKind kind : kKinds)
+    for (const Format format : formats_of(kind))
       for (const int d : {8, 16, 20, 33, 64, 80, 128, 256}) {
         const std::uint32_t n = 37, first = 5;
         Planes p(format, kind, d, first + n);
@@ -97,8 +97,9 @@ TEST(Encode, TilesAreLaidOutAsTheFormatSays) {
 
 TEST(Encode, OtherRowsOfATileStay) {
   std::mt19937 random(3);
-  for (const Format format : kAll)
-    for (const RowKind kind : kKinds) {
+  for (const RowKind kind : kKinds)
+    for (const Format format : formats_of(kind)) {
+      if (by_channel(format)) continue;
       Planes p(format, kind, 48, 32);
       const std::vector<float> rows = random_floats(random, 32 * 48), other = random_floats(random, 48);
       write_rows(p.planes, 0, rows.data(), 48, 32);
@@ -111,8 +112,9 @@ TEST(Encode, OtherRowsOfATileStay) {
 
 TEST(Encode, CopyMovesARowBitForBit) {
   std::mt19937 random(4);
-  for (const Format format : kAll)
-    for (const RowKind kind : kKinds) {
+  for (const RowKind kind : kKinds)
+    for (const Format format : formats_of(kind)) {
+      if (by_channel(format)) continue;
       Planes a(format, kind, 80, 48), b(format, kind, 80, 48);
       const std::vector<float> rows = random_floats(random, 48 * 80);
       write_rows(a.planes, 0, rows.data(), 80, 48);
@@ -129,8 +131,9 @@ TEST(Encode, CopyMovesARowBitForBit) {
 }
 
 TEST(Encode, ZerosAndHugeValues) {
-  for (const Format format : kAll)
-    for (const RowKind kind : kKinds) {
+  for (const RowKind kind : kKinds)
+    for (const Format format : formats_of(kind)) {
+      if (has_minima(format)) continue;
       Planes p(format, kind, 64, 16);
       std::vector<float> row(64, 0.0F);
       write_rows(p.planes, 0, row.data(), 64, 1);

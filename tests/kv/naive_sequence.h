@@ -184,6 +184,7 @@ class NaiveSequence {
 
   void encode(NaiveRow& row, std::size_t slot) const {
     row.exact = false;
+    if ((*spec_)[SlotId{static_cast<int>(slot)}].kivi) return;  // see is_near()
     for (auto* tensor : {&row.k, &row.v}) {
       const bool key = tensor == &row.k;
       const Format to = encoded(slot, key);

@@ -183,8 +183,8 @@ TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
       {"grid(0)", "the distance of grid is \"0\", expected an integer from 1 to"},
       {"grid(99999999999)", "the distance of grid is \"99999999999\""},
       {"minicahce", "unknown term \"minicahce\" (did you mean minicache?)"},
-      {"kivi(bits=2)", "kv spec \"kivi(bits=2)\": the method kivi does not exist yet in this version"},
-      {"kivi4", "the method kivi4 does not exist yet"},
+      {"kivi(bits=2)", "kv spec \"kivi(bits=2)\": unknown term \"kivi\" (did you mean kivi4?)"},
+      {"kvzip", "the method kvzip does not exist yet"},
       {"steaming(window=4)", "unknown term \"steaming\" (did you mean streaming?), expected one of full map kvsharer"},
       {"q8_0",
        "unknown term \"q8_0\", expected one of full map kvsharer minicache lckv cla yoco pizza sandwich lasagna "

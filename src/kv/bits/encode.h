@@ -17,17 +17,19 @@ struct RowPlanes {
   RowKind kind{};
   Format format{};
   int head_dim = 0;     // at most kMaxHeadDim (kernels/attend.h)
-  Plane codes, scales;  // scales: int8 and int4 only
+  Plane codes, scales;  // scales: of codes only
 };
 
 // Encodes n consecutive rows from row `row` on; rows[i * row_stride + c] is channel c of the i-th. Values beyond the
-// range of a 16-bit float (or of an f16 scale) are clamped to it; NaN is the caller's bug.
+// range of a 16-bit float (or of an f16 scale) are clamped to it; NaN is the caller's bug. Where scales are by channel,
+// whole groups of rows, or what there is of them: their other rows are lost.
 void write_rows(const RowPlanes& to, std::uint32_t row, const float* rows, std::size_t row_stride, int n);
 
 // Decodes one row to head_dim floats.
 void read_row(const RowPlanes& from, std::uint32_t row, float* out);
 
-// Moves one encoded row, codes and scales, bit for bit; both sides have the same kind, format and head_dim.
+// Moves one encoded row, codes and scales, bit for bit; both sides have the same kind, format and head_dim. Not where
+// scales are by channel.
 void copy_row(const RowPlanes& from, std::uint32_t from_row, const RowPlanes& to, std::uint32_t to_row);
 
 }  // namespace lamina

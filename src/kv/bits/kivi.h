@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// KIVI (arXiv:2402.02750): keys are written with scales by channel, for groups of consecutive tokens, and values with
+// scales by token; both asymmetric. The newest rows stay exact, so that decoded keys wait until they are a whole group.
+//   kivi4(…), kivi2(…)    4 or 2 bits
+//   group=32|64|128       tokens that share the scale and the minimum of a channel of the keys: 32 / group bits a
+//   number residual=128          rows that stay exact, a multiple of the group bookkeeping=block     keys are encoded
+//   whenever there are `residual` exact ones (0 to residual - 1 stay) bookkeeping=window    the newest `residual` rows
+//   are exact always
+// Values are grouped by 32 channels (1 bit a number). Of those the newest `residual` stay exact in either case.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "kv/bits/format.h"
+
+namespace lamina {
+
+struct Term;
+
+struct Kivi {
+  int bits = 0;  // 4 or 2; 0: another format
+  std::uint32_t group = kScaleGroup, residual = 128;
+  bool window = false;
+
+  // Null where the term is another one. Error for arguments out of range.
+  static std::optional<Kivi> parse(const Term& term);
+  std::string text() const;  // canonical, defaults omitted
+  explicit operator bool() const { return bits != 0; }
+  Format k() const { return bits == 4 ? Format::kChannel4 : Format::kChannel2; }
+  Format v() const { return bits == 4 ? Format::kAsym4 : Format::kAsym2; }
+  // How many of so many rows are encoded, the oldest first.
+  std::uint32_t encoded_keys(std::uint32_t rows) const;
+  std::uint32_t encoded_values(std::uint32_t rows) const { return rows - (rows < residual ? rows : residual); }
+
+  bool operator==(const Kivi&) const = default;
+};
+
+}  // namespace lamina
