@@ -21,25 +21,14 @@
 namespace lamina {
 namespace {
 
-const char* format_name(Format format) {
-  switch (format) {
-    case Format::kF32:
-      return "f32";
-    case Format::kF16:
-      return "f16";
-    case Format::kBF16:
-      return "bf16";
-    case Format::kInt8:
-      return "int8";
-    case Format::kInt4:
-      return "int4";
-  }
-  return "unknown";
-}
+constexpr std::string_view kFormatNames[kFormats] = {"f32",   "f16",   "bf16",     "int8",    "int4",
+                                                     "asym4", "asym2", "channel4", "channel2"};
 
 std::string type_of(const KvSpec& spec, Format SlotSpec::*format) {
   const auto differs = [&](const SlotSpec& slot) { return slot.*format != spec.slots.front().*format; };
-  return std::ranges::any_of(spec.slots, differs) ? "mixed" : format_name(spec.slots.front().*format);
+  return std::ranges::any_of(spec.slots, differs)
+             ? "mixed"
+             : std::string(kFormatNames[static_cast<std::size_t>(spec.slots.front().*format)]);
 }
 
 struct Test {

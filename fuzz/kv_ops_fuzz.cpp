@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "map(0_0_0) + h2o(heavy=50,recent=5,readers=max,average) + grid(7)",
                                            "minicache(start=0,keep=0.3) + h2o(heavy=20,recent=5) + k8v8",
                                            "kivi4(residual=32)",
-                                           "h2o(heavy=40,recent=5) + kivi2(residual=32,bookkeeping=window) + grid(16)",
+                                           "h2o(heavy=40,recent=5,oneshot) + kivi2(residual=32,bookkeeping=window)",
                                            "minicache(start=0,keep=0.3) + streaming(window=40) + kivi4(residual=32)"};
   if (size < 2) return 0;
   lamina::KvShape shape;

@@ -249,6 +249,11 @@ void check(const KvSpec& spec) {
     if (policy == nullptr) continue;
     require(!policy->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
             "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
+    const Kivi& kivi = spec[SlotId{i}].kivi;
+    const bool again = policy->selects(Phase::kDecode) || (spec.grid > 0 && policy->selects(Phase::kPrompt));
+    require(!kivi || policy->oldest_first() || !again,
+            "{} drops rows from among encoded ones, but keys of {} share scales and cannot close ranks", policy->text(),
+            kivi.text());
     require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
             "{} goes by the norms of keys, minicache merges keys", policy->text());
   }

@@ -19,7 +19,7 @@ const std::string kTiny = std::string(LAMINA_TESTS) + "/golden/tiny/";
 
 const char* const kTokens[] = {"", "streaming(sinks=2,window=9)", "window(sinks=2,window=9)", "window(keep=50%)",
                                "h2o(heavy=5,recent=4)"};
-const char* const kBits[] = {"f32", "f16", "bf16", "k8v8", "k8v4", "k4v4"};
+const char* const kBits[] = {"f32", "f16", "bf16", "k8v8", "k8v4", "k4v4", "k4v2", "kivi4(residual=32)"};
 const char* const kGrids[] = {"", "grid(16)"};
 
 enum class Layers { kOwn, kPairsShare, kStrategy, kMiniCache, kMiniCacheValues, kLckv, kUpward };
@@ -127,6 +127,10 @@ void SpecMatrix::expect_holds(const std::string& tokens, const std::string& bits
     EXPECT_THROW(parse(join(term_, rest)), Error);
     return;
   }
+  if (tokens.starts_with("h2o") && bits.starts_with("kivi")) {  // it drops rows from the midst of groups
+    EXPECT_THROW(parse(join(term_, rest)), Error);
+    return;
+  }
   const auto spec = parse(join(term_, rest));
   SCOPED_TRACE(spec->text());
   EXPECT_EQ(parse(spec->text())->text(), spec->text());
@@ -184,8 +188,8 @@ TEST_P(SpecMatrix, EveryCombinationHolds) {
 // Two sequences in every step, of two texts, against each by itself.
 TEST_P(SpecMatrix, BatchedEqualsAlone) {
   const std::vector<Token> other(tokens_.rbegin(), tokens_.rend());
-  for (const char* rest :
-       {"f16", "f32", "k8v4", "streaming(sinks=2,window=9) + k8v8", "h2o(heavy=5,recent=4) + k8v4"}) {
+  for (const char* rest : {"f16", "f32", "k8v4", "kivi4(residual=32)", "streaming(sinks=2,window=9) + k8v8",
+                           "h2o(heavy=5,recent=4) + k8v4"}) {
     if (reads_upward(layers_) && std::string_view(rest).starts_with("h2o")) continue;
     const auto spec = parse(join(term_, rest));
     SCOPED_TRACE(spec->text());

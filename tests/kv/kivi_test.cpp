@@ -75,12 +75,17 @@ TEST(Kivi, SpecText) {
   EXPECT_ERROR(spec("kivi4(group=64,residual=96)"), "residual of kivi4 is 96, expected a multiple of its group of 64");
   EXPECT_ERROR(spec("kivi4(residual=0)"), "residual");
   EXPECT_ERROR(spec("kivi4(bits=3)"), "bits");
+  EXPECT_ERROR(spec("h2o + kivi4"), "h2o drops rows from among encoded ones, but keys of kivi4 share scales");
+  EXPECT_ERROR(spec("fastgen + kivi2"), "share scales");
+  EXPECT_EQ(spec("streaming(window=99) + kivi4 + grid(16)")->text(), "streaming(window=99) + kivi4 + grid(16)");
 }
 
 // One layer's rows, and the same in plain vectors.
 struct Rows {
   explicit Rows(const std::string& text)
-      : pool(shape(), most_bytes(shape(), 2000), Format::kF16), kv(spec(text), shape(), pool), kivi((*spec(text))[SlotId{0}].kivi) {}
+      : pool(shape(), most_bytes(shape(), 2000), Format::kF16),
+        kv(spec(text), shape(), pool),
+        kivi((*spec(text))[SlotId{0}].kivi) {}
   void add(int tokens, Phase phase) {
     std::vector<float> k = random_floats(random, area(tokens, 2 * kDim)), v = random_floats(random, k.size());
     for (std::size_t i = 0; i < k.size(); i += 3) k[i] *= 8;  // channels of other sizes

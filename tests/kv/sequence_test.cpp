@@ -82,12 +82,12 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"kivi4(group=64,residual=64)", 40}, Case{"kivi4(residual=32) + grid(16)", 12},
                       Case{"map(0_0_2_2) + streaming(sinks=4,window=40) + kivi2(residual=32)"},
                       Case{"window(sinks=4,window=90) + kivi4(residual=32) + grid(16)"},
-                      Case{"h2o(heavy=50,recent=20) + kivi4(residual=32)"},
-                      Case{"h2o(heavy=30,recent=3) + kivi2(residual=32,bookkeeping=window) + grid(16)"},
+                      Case{"h2o(heavy=50,recent=20,oneshot) + kivi4(residual=32)"},
+                      Case{"h2o(heavy=30,recent=3,oneshot) + kivi2(residual=32,bookkeeping=window)"},
                       Case{"snapkv(keep=60,window=8) + kivi4(residual=32)"},
-                      Case{"fastgen(recovery=0.6) + kivi4(residual=32)"},
+                      Case{"tokens(0-1=full,2-3=random(keep=70)) + bits(0=f32,1-3=kivi4(residual=32))"},
                       Case{"minicache(start=0.0,keep=0.3) + kivi4(residual=32)"},
-                      Case{"minicache(start=0.0,keep=0.3) + h2o(heavy=60,recent=10) + kivi2(residual=32)"}));
+                      Case{"minicache(start=0.0,keep=0.3) + h2o(heavy=60,recent=10,oneshot) + kivi2(residual=32)"}));
 
 INSTANTIATE_TEST_SUITE_P(
     MiniCache, RandomOps,

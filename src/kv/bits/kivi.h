@@ -6,6 +6,8 @@
 //   number residual=128          rows that stay exact, a multiple of the group bookkeeping=block     keys are encoded
 //   whenever there are `residual` exact ones (0 to residual - 1 stay) bookkeeping=window    the newest `residual` rows
 //   are exact always
+// Keys that share scales cannot move: a token policy must select before rows are encoded, or drop the oldest. Rows that
+// the end of a second prompt drops stay where they are, as slack.
 // Values are grouped by 32 channels (1 bit a number). Of those the newest `residual` stay exact in either case.
 #pragma once
 #include <cstdint>

@@ -21,6 +21,7 @@ class StreamingPolicy final : public TokenPolicy {
   explicit StreamingPolicy(const Term& term);
 
   std::string text() const override { return text_; }
+  bool oldest_first() const override { return true; }
   int pinned_rows() const override { return sinks_; }
   bool renumbers() const override { return renumbers_; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

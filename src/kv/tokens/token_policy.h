@@ -83,6 +83,8 @@ class TokenPolicy {
   virtual bool request_bound() const { return false; }
   // Whether rows may go at a commit of this phase; else every row is kept and select() need not be asked.
   virtual bool selects(Phase /*phase*/) const { return true; }
+  // Of the rows that are not pinned only the oldest go.
+  virtual bool oldest_first() const { return false; }
   // The rows to keep of each set of a slot.
   virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
   // The most rows of a head that select() keeps of a text of `length` tokens (for admission and `plan`).
