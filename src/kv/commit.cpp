@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Commit: evict (tokens) -> merge (layers) -> encode (bits), once a step. The only code that destroys information.
 // Rows that no later query can see, those outside a slot's sliding window, go at every commit: nothing is lost.
+#include <malloc.h>
+
 #include <algorithm>
 #include <cassert>
 
@@ -35,7 +37,9 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
     }
     ++step.slot;
   }
-  if (phase != Phase::kDecode) pool_->trim();
+  if (phase == Phase::kDecode) return;
+  pool_->trim();
+  if (phase == Phase::kPromptEnd) ::malloc_trim(0);  // what was measured of the prompt lay on the heap
 }
 
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {

@@ -16,8 +16,10 @@
 namespace lamina {
 namespace {
 
-// Free blocks that stay resident: a decode step takes and frees a few blocks in every layer.
-constexpr std::size_t kWarmBlocks = 512;
+// Free blocks that stay resident, as a decode step takes and frees a few blocks in every layer: at most so many, and
+// one for so many that are held.
+constexpr std::size_t kWarmBlocks = 512, kHeldOfWarm = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 }  // namespace
 
@@ -80,22 +82,40 @@ void BlockPool::release(BlockId block) {
 }
 
 void BlockPool::trim() {
-  if (warm_.size() <= 2 * kWarmBlocks) return;
-  // Blocks that are neighbours are given back together: a system call for each block would cost more than encoding it.
+  // The huge page of the last block goes on behind it.
+  give_back(references_.size(), std::min(capacity_, references_.size() + kHugePage / memory_.block_bytes));
+  const std::size_t kept = std::min(kWarmBlocks, held_ / kHeldOfWarm);
+  if (warm_.size() <= kept) return;
+  // Blocks that are neighbours are given back together: a system call for each would cost more than encoding it.
   std::sort(warm_.begin(), warm_.end());
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  for (std::size_t i = kWarmBlocks; i < warm_.size();) {
-    std::size_t end = i + 1;
-    while (end < warm_.size() && warm_[end] == warm_[end - 1] + 1) ++end;
-    if (memory_.base) {
-      const std::size_t from = (warm_[i] * memory_.block_bytes + page - 1) / page * page;
-      const std::size_t to = (warm_[end - 1] + std::size_t{1}) * memory_.block_bytes / page * page;
-      if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);
-    }
-    i = end;
+  for (std::size_t i = kept, end = 0; i < warm_.size(); i = end) {
+    for (end = i + 1; end < warm_.size() && warm_[end] == warm_[end - 1] + 1;) ++end;
+    give_back(warm_[i], warm_[end - 1] + std::size_t{1});
   }
-  cold_.insert(cold_.end(), warm_.rbegin(), warm_.rend() - kWarmBlocks);  // lowest last: taken first
-  warm_.resize(kWarmBlocks);
+  cold_.insert(cold_.end(), warm_.begin() + static_cast<std::ptrdiff_t>(kept), warm_.end());
+  warm_.resize(kept);
+  warm_.shrink_to_fit();
+  forget_last();
+}
+
+// Free blocks at the end are as if they had never been.
+void BlockPool::forget_last() {
+  std::sort(cold_.begin(), cold_.end());
+  std::size_t blocks = references_.size();
+  while (!cold_.empty() && cold_.back() + std::size_t{1} == blocks) cold_.pop_back(), --blocks;
+  std::reverse(cold_.begin(), cold_.end());  // the lowest is taken first
+  cold_.shrink_to_fit();
+  references_.resize(blocks);
+  references_.shrink_to_fit();
+}
+
+// The whole pages of blocks [first, last).
+void BlockPool::give_back(std::size_t first, std::size_t last) {
+  if (memory_.base == nullptr) return;
+  static const auto kPage = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t from = (first * memory_.block_bytes + kPage - 1) / kPage * kPage;
+  const std::size_t to = last * memory_.block_bytes / kPage * kPage;
+  if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);
 }
 
 }  // namespace lamina

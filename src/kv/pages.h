@@ -40,6 +40,8 @@ class BlockPool {
 
  private:
   BlockPool() = default;
+  void forget_last();
+  void give_back(std::size_t first, std::size_t last);
 
   BlockMemory memory_;
   std::size_t capacity_ = 0, held_ = 0;    // in blocks

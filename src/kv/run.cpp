@@ -65,6 +65,15 @@ void Run::forget_left() {
   mass_.erase(mass_.begin(), mass_.begin() + left * static_cast<std::ptrdiff_t>(columns_));
 }
 
+void Run::shrink() {
+  forget_left();
+  const std::size_t room = (pos_.size() + kPosStep - 1) / kPosStep * kPosStep;
+  pos_.shrink_to_fit();
+  pos_.reserve(room);
+  mass_.shrink_to_fit();
+  mass_.reserve(room * columns_);
+}
+
 void Run::set_mass_columns(int columns) {
   const auto now = static_cast<std::size_t>(columns);
   if (now == columns_) return;
@@ -118,14 +127,7 @@ void Run::drop_front(BlockPool& pool, std::uint32_t n) {
   for (std::uint32_t row = 0; row < n && dead_rows_ > 0; ++row)
     if (is_dead(row)) set_dead(row, false);
   first_ += n;
-  if (pos_.size() - rows() >= 2 * kPosStep) {
-    forget_left();
-    const std::size_t room = (pos_.size() + kPosStep - 1) / kPosStep * kPosStep;
-    pos_.shrink_to_fit();
-    pos_.reserve(room);
-    mass_.shrink_to_fit();
-    mass_.reserve(room * columns_);
-  }
+  if (pos_.size() - rows() >= 2 * kPosStep) shrink();
   resize(pool, last_);
   drop_dead_ends(pool);
 }
@@ -138,6 +140,7 @@ void Run::drop_back(BlockPool& pool, std::uint32_t n) {
   last_ -= n;
   pos_.resize(pos_.size() - n);
   mass_.resize(pos_.size() * columns_);
+  if (pos_.capacity() - pos_.size() >= 2 * kPosStep) shrink();
   resize(pool, last_);
   drop_dead_ends(pool);
 }
@@ -292,7 +295,7 @@ KvBytes Run::bytes(const BlockPool& pool) const {
   }
   bytes.positions = live() * sizeof(Pos);
   bytes.mass = live() * columns_ * sizeof(float);
-  const std::size_t held = (k_.blocks() + v_.blocks()) * pool.memory().block_bytes + pos_.capacity() * sizeof(Pos) +
+  const std::size_t held = k_.held_bytes(pool) + v_.held_bytes(pool) + pos_.capacity() * sizeof(Pos) +
                            mass_.capacity() * sizeof(float) + dead_.capacity() * sizeof(std::uint16_t);
   bytes.slack = held - bytes.total();
   return bytes;

@@ -15,7 +15,7 @@
 
 namespace lamina {
 
-struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its blocks and position lists
+struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its blocks and lists
   std::size_t rows = 0, scales = 0, gains = 0, positions = 0;
   std::size_t mass = 0;   // what a token policy has measured of the rows
   std::size_t slack = 0;  // padding, unused rows of blocks, dropped rows in their midst, unused capacity
@@ -91,6 +91,7 @@ class Run {
   void append_positions(std::span<const Pos> pos);
   void resize(BlockPool& pool, std::uint32_t writable);  // of the tensors, to [first_, last_)
   void forget_left();                                    // positions and masses of rows that left at the front
+  void shrink();                                         // the same, and room that is no longer needed
   void set_dead(std::uint32_t row, bool dead);
   std::uint32_t fixed_rows() const;  // the first so many cannot move: they share scales
   void drop_dead_ends(BlockPool& pool);

@@ -13,6 +13,7 @@ namespace lamina {
 namespace {
 
 constexpr float kMaxHalf = 65504;
+constexpr std::size_t kSpareIds = 16;  // unused room of a list of blocks that is not worth a copy
 
 std::uint32_t scale_shift(const TensorLayout& layout) {
   assert(std::has_single_bit(static_cast<unsigned>(layout.group)) && layout.group >= kTileRows);
@@ -94,6 +95,7 @@ void TensorRun::cover(BlockPool& pool, PlaneBlocks& plane, RowRange rows, std::u
   for (std::size_t b = 0; b < left; ++b) pool.release(blocks[b]);
   blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(left));
   first_block = blocks.empty() ? begin : first_block + static_cast<std::uint32_t>(left);
+  if (blocks.capacity() > 2 * blocks.size() + kSpareIds) blocks.shrink_to_fit();
   for (; first_block > begin; --first_block) blocks.insert(blocks.begin(), pool.acquire());
   for (std::size_t b = std::max(writable / rows_per_block, first_block) - first_block; b < blocks.size(); ++b) {
     if (!pool.shared(blocks[b])) continue;
@@ -231,10 +233,11 @@ std::size_t TensorRun::scale_bytes(std::size_t encoded) const {
 
 std::size_t TensorRun::gain_bytes() const { return static_cast<std::size_t>(layout_.gains) * sizeof(std::uint16_t); }
 
-std::size_t TensorRun::blocks() const {
-  std::size_t blocks = 0;
-  for (const PlaneBlocks& plane : planes_) blocks += plane.blocks.size();
-  return blocks;
+std::size_t TensorRun::held_bytes(const BlockPool& pool) const {
+  std::size_t bytes = 0;
+  for (const PlaneBlocks& plane : planes_)
+    bytes += plane.blocks.size() * pool.memory().block_bytes + plane.blocks.capacity() * sizeof(BlockId);
+  return bytes;
 }
 
 }  // namespace lamina

@@ -70,7 +70,7 @@ class TensorRun {
   std::size_t row_bytes(bool encoded) const;           // of one row in all heads and copies
   std::size_t scale_bytes(std::size_t encoded) const;  // of so many encoded rows
   std::size_t gain_bytes() const;
-  std::size_t blocks() const;
+  std::size_t held_bytes(const BlockPool& pool) const;  // blocks, and the lists of them
 
  private:
   enum class What : std::uint8_t { kRaw, kCodes, kScales, kGains };
