@@ -13,6 +13,7 @@ import argparse
 from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, bench, call_json, map_spec, mib, model_path, strategy,
                            table)
 
+PASSKEYS = SHARED / "passkey/passkey_examples.jsonl"
 FRACTIONS = [0.5, 0.25, 0.125]
 RECOVERIES = [0.9, 0.95, 0.98, 1.0]
 
@@ -30,31 +31,42 @@ def methods(fraction):
             ("random", f"random(keep={fraction})")]
 
 
+AT_ONCE = 8  # specs of a call: they share its base, and a call is what is kept
+
+
+def in_calls(specs, call):
+    return [row for at in range(0, len(specs), AT_ONCE) for row in call(specs[at:at + AT_ONCE])]
+
+
 def quality(args, model, specs, prompt):
-    return call_json("eval", "ppl", "-m", model_path(model), "-f", EVAL_TEXT, "--prompt", prompt, "--score", 128,
-                     "--windows", args.windows, "--base", "full", "-t", args.threads, "--kv", ";".join(specs))
+    return in_calls(specs, lambda some: call_json(
+        "eval", "ppl", "-m", model_path(model), "-f", EVAL_TEXT, "--prompt", prompt, "--score", 128, "--windows",
+        args.windows, "--base", "full", "-t", args.threads, "--kv", ";".join(some)))
 
 
-def retrieval(args, model, specs, length):
-    return call_json("eval", "passkey", "-m", model_path(model), "--length", length, "--items", args.items, "-t",
-                     args.threads, "--kv", ";".join(specs))
+def retrieval(args, model, specs, *items):
+    return in_calls(specs, lambda some: call_json(
+        "eval", "passkey", "-m", model_path(model), *items, "-t", args.threads, "--kv", ";".join(some)))
 
 
-def cost_table(args, model, named, prompt, depth):
+def cost_table(args, model, named, prompt, depth, passkey=True):
     named = [("full", "full"), *named]
     specs = [spec for _, spec in named]
-    told, found = quality(args, model, specs, prompt), retrieval(args, model, specs, prompt)
+    told = quality(args, model, specs, prompt)
+    found = [None] * len(specs)
+    if passkey:
+        found = retrieval(args, model, specs, "--length", prompt, "--items", args.items)
     speed = bench(args, model_path(model), specs, 512, 32, depth) if args.speed else None
     rows = []
     for i, ((name, _), row, key) in enumerate(zip(named, told, found, strict=True)):
         cells = [name, f"{row['perplexity']:.2f}", f"{row['kl_mean']:.4f}", f"{100 * row['top1_agreement']:.1f}",
-                 f"{100 * key['accuracy']:.0f}", f"{100 * row['kept_fraction']:.1f}", mib(row["kv_bytes"]),
+                 *([f"{100 * key['accuracy']:.0f}"] if passkey else []), f"{100 * row['kept_fraction']:.1f}", mib(row["kv_bytes"]),
                  f"{row['kv_ratio']:.2f}"]
         if speed:
             cells += [f"{speed[2 * i]['median_ts']:.0f}", f"{speed[2 * i + 1]['median_ts']:.1f}",
                       f"{speed[2 * i + 1]['median_ts'] / speed[1]['median_ts']:.2f}"]
         rows.append(cells)
-    return table(["spec", "ppl", "KL", "top-1 %", "passkey %", "rows kept %", "MiB", "ratio"] +
+    return table(["spec", "ppl", "KL", "top-1 %", *(["passkey %"] if passkey else []), "rows kept %", "MiB", "ratio"] +
                  (["prompt t/s", "decode t/s", "of full"] if speed else []), rows)
 
 
@@ -62,8 +74,16 @@ def tokens_section(args, model, prompt):
     text = [f"## {MODELS[model]}: a prompt of {prompt} tokens, then 128\n"]
     for fraction in FRACTIONS:
         text.append(f"\n{100 * fraction:g} % of the rows:\n\n" +
-                    cost_table(args, model, methods(fraction), prompt, prompt))
+                    cost_table(args, model, methods(fraction), prompt, prompt, passkey=prompt <= 1024))
     return "".join(text)
+
+
+def passkey_section(args):
+    """The shared file: five items of 12,000 tokens, which only Gemma's context holds."""
+    named = [("full", "full"), *methods(0.25)]
+    found = retrieval(args, "gemma3", [spec for _, spec in named], "-f", PASSKEYS)
+    return "## Numbers hidden in 12,000 tokens, Gemma 3\n\n" + table(
+        ["spec", "found"], [[name, f"{row['correct']} of {row['items']}"] for (name, _), row in zip(named, found, strict=True)])
 
 
 def fastgen_section(args, model):
@@ -81,9 +101,10 @@ def fastgen_section(args, model):
 
 
 def bits_section(args, model):
-    formats = ["bf16", "k8v8", "k8v4", "k4v8", "k4v4"]
+    formats = ["bf16", "k8v8", "k8v4", "k4v8", "k4v4", "k4v2", "k2v2", "kivi4", "kivi4(group=64)", "kivi4(group=128)",
+               "kivi2"]
     named = [(spec, spec) for f in formats for spec in ([f] if f == "bf16" else [f, f"{f} + rotate"])]
-    named += [(f"{f} + grid(512)", f"{f} + grid(512)") for f in ["k8v8", "k4v4", "k4v4 + rotate"]]
+    named += [(f"{f} + grid(512)", f"{f} + grid(512)") for f in ["k8v8", "k4v4", "k4v4 + rotate", "kivi4"]]
     layers = 29 if model == "smollm2" else 17
     named += [(s, s) for s in [f"bits(0-1=f16,2-{layers}=k4v4) + rotate", f"bits(0-3=k8v8,4-{layers}=k4v4) + rotate"]]
     return f"## Formats on {MODELS[model]}\n\n" + cost_table(args, model, named, 1024, 4096)
@@ -96,7 +117,7 @@ def composition_section(args):
               "minicache + k4v4 + rotate", "minicache + h2o", "minicache + streaming(keep=0.25)", "h2o + k8v8",
               "h2o + k4v4 + rotate", "snapkv(keep=0.25) + k8v8", "snapkv(keep=0.25) + k4v4 + rotate",
               "fastgen(recovery=0.95) + k8v8", "fastgen(recovery=0.95) + k4v4 + rotate",
-              "streaming(keep=0.25) + k4v4 + rotate", "tokens(0-1=full,2-29=snapkv(keep=0.25)) + k8v8"]]
+              "snapkv(keep=0.25) + kivi4", "streaming(keep=0.25) + k4v4 + rotate", "minicache + kivi4", "tokens(0-1=full,2-29=snapkv(keep=0.25)) + k8v8"]]
     return f"## Combinations on {MODELS['smollm2']}\n\n" + cost_table(args, "smollm2", named, 1024, 4096)
 
 
@@ -105,6 +126,7 @@ SECTIONS = {
     "smollm2-4096": lambda args: tokens_section(args, "smollm2", 4096),
     "gemma3-1024": lambda args: tokens_section(args, "gemma3", 1024),
     "gemma3-4096": lambda args: tokens_section(args, "gemma3", 4096),
+    "passkey-gemma3": passkey_section,
     "fastgen-smollm2": lambda args: fastgen_section(args, "smollm2"),
     "fastgen-gemma3": lambda args: fastgen_section(args, "gemma3"),
     "bits-smollm2": lambda args: bits_section(args, "smollm2"),
