@@ -28,7 +28,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "h2o(heavy=30%,recent=3,oneshot) + f32 + grid(16)",
                                            "map(0_0_2) + h2o(heavy=20,recent=5,readers=sum) + k4v4",
                                            "map(0_0_0) + h2o(heavy=50,recent=5,readers=max,average) + grid(7)",
-                                           "minicache(start=0,keep=0.3) + h2o(heavy=20,recent=5) + k8v8"};
+                                           "minicache(start=0,keep=0.3) + h2o(heavy=20,recent=5) + k8v8",
+                                           "snapkv(keep=20,window=5,every=9) + k8v4",
+                                           "adakv(keep=20,window=5,every=16) + k8v8 + grid(16)",
+                                           "random(keep=12,every=7) + k4v4"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

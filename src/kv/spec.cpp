@@ -217,7 +217,7 @@ void check(const KvSpec& spec) {
   for (int i = 0; i < spec.layers.slots(); ++i) {
     const auto& policy = spec[SlotId{i}].tokens;
     if (policy == nullptr) continue;
-    require(!policy->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
+    require(!policy->observes({.phase = Phase::kPrompt, .prompt_end = 1}).any() || !spec.layers.cyclic(),
             "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
     require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
             "{} goes by the norms of keys, minicache merges keys", policy->text());
@@ -259,8 +259,9 @@ Format KvSpec::widest() const {
 }
 
 bool KvSpec::observes() const {
-  return std::ranges::any_of(
-      slots, [](const SlotSpec& s) { return s.tokens != nullptr && s.tokens->observes(Phase::kPrompt, 1).any(); });
+  return std::ranges::any_of(slots, [](const SlotSpec& s) {
+    return s.tokens != nullptr && s.tokens->observes({.phase = Phase::kPrompt, .prompt_end = 1}).any();
+  });
 }
 
 std::string bits_from_cache_types(std::string_view k, std::string_view v) {

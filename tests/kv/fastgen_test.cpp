@@ -68,7 +68,7 @@ TEST(FastGen, FullAloneRecoversEverything) {
   EXPECT_EQ(tokens.choose({1, 1, 1, 1}), 4U);
   const Classes all_special(6, kSpecial);
   EXPECT_EQ(kept("fastgen(recovery=1.0)", all_special).size(), 6U);
-  EXPECT_FALSE(tokens.observes(Phase::kDecode, 6).any());
+  EXPECT_FALSE(tokens.observes({.length = 6, .prompt_end = 6}).any());
 }
 
 TEST(FastGen, OrderMayLeavePoliciesOut) {
@@ -80,8 +80,8 @@ TEST(FastGen, OrderMayLeavePoliciesOut) {
   EXPECT_EQ(kept("fastgen(order=local,recovery=0.3,recent=0.5)"), (Positions{3, 4, 5}));
   EXPECT_EQ(kept("fastgen(order=frequent,recovery=0.3)"), (Positions{0, 1}));
   EXPECT_EQ(kept("fastgen(order=local,recovery=0.4)").size(), 6U);
-  EXPECT_FALSE(policy("fastgen(order=special/local)").observes(Phase::kDecode, 6).any());
-  EXPECT_TRUE(policy("fastgen").observes(Phase::kDecode, 6).any());
+  EXPECT_FALSE(policy("fastgen(order=special/local)").observes({.length = 6, .prompt_end = 6}).any());
+  EXPECT_TRUE(policy("fastgen").observes({.length = 6, .prompt_end = 6}).any());
 }
 
 // Two sets in one step: one policy of both.
@@ -96,7 +96,7 @@ TEST(FastGen, OrderMayJoinPolicies) {
   EXPECT_EQ(kept("fastgen(recovery=0,order=frequent)"), (Positions{0, 1}));
   EXPECT_EQ(kept("fastgen(recovery=0,order=local+frequent,recent=0.5)"), (Positions{0, 1, 3, 4, 5}));
   EXPECT_EQ(kept("fastgen(recovery=0,order=special+punct)"), (Positions{0, 2, 5}));
-  EXPECT_TRUE(policy("fastgen(order=local+frequent)").observes(Phase::kDecode, 6).any());
+  EXPECT_TRUE(policy("fastgen(order=local+frequent)").observes({.length = 6, .prompt_end = 6}).any());
 }
 
 TEST(FastGen, TheFirstTokenAndBlanksCountUnlessToldOtherwise) {

@@ -94,10 +94,11 @@ bool FastGenPolicy::has(Part part, std::size_t policies) const {
                      [&](const Parts& parts) { return std::ranges::find(parts, part) != parts.end(); });
 }
 
-Observe FastGenPolicy::observes(Phase phase, Pos prompt_end) const {
-  if (recovery_ >= 1 && phase == Phase::kDecode) return {};  // every head is full
-  if (phase == Phase::kDecode) return has(Part::kFrequent, order_.size()) ? Observe{.first_query = 0} : Observe{};
-  return {.first_query = 0, .far = window(prompt_end), .by_query_head = by_least_};
+Observe FastGenPolicy::observes(const Ahead& ahead) const {
+  const bool decodes = ahead.phase == Phase::kDecode;
+  if (recovery_ >= 1 && decodes) return {};  // every head is full
+  if (decodes) return has(Part::kFrequent, order_.size()) ? Observe{.first_query = 0} : Observe{};
+  return {.first_query = 0, .far = window(ahead.prompt_end), .by_query_head = by_least_};
 }
 
 bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::size_t policies) const {

@@ -36,7 +36,7 @@ class FastGenPolicy final : public TokenPolicy {
   explicit FastGenPolicy(const Term& term);
 
   std::string text() const override { return text_; }
-  Observe observes(Phase phase, Pos prompt_end) const override;
+  Observe observes(const Ahead& ahead) const override;
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
   bool reads_classes() const override { return true; }
