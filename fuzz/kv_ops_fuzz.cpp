@@ -31,7 +31,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "minicache(start=0,keep=0.3) + h2o(heavy=20,recent=5) + k8v8",
                                            "kivi4(residual=32)",
                                            "h2o(heavy=40,recent=5,oneshot) + kivi2(residual=32,bookkeeping=window)",
-                                           "minicache(start=0,keep=0.3) + streaming(window=40) + kivi4(residual=32)"};
+                                           "minicache(start=0,keep=0.3) + streaming(window=40) + kivi4(residual=32)",
+                                           "snapkv(keep=20,window=5,every=9) + k8v4",
+                                           "adakv(keep=20,window=5,every=16) + k8v8 + grid(16)",
+                                           "random(keep=12,every=7) + k4v4"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

@@ -96,7 +96,8 @@ def fastgen_section(args, model):
     named += [(f"0.98, recent={r}, frequent={f}", f"fastgen(recovery=0.98,recent={r},frequent={f})")
               for r in [0.1, 0.3] for f in [0.1, 0.3]]
     named += [("all heads local", "fastgen(recovery=0.0,order=local)"),
-              ("all heads frequent", "fastgen(recovery=0.0,order=frequent)")]
+              ("all heads frequent", "fastgen(recovery=0.0,order=frequent)"),
+              ("all heads both", "fastgen(recovery=0.0,order=frequent+local)")]
     return f"## FastGen on {MODELS[model]}\n\n" + cost_table(args, model, named, 1024, 1024)
 
 

@@ -56,6 +56,9 @@ void ThreadPool::run(int tasks, Call call, void* fn) {
     } else {
       std::this_thread::yield();  // another process holds the core of a worker that has a task
     }
+  if (!failed_) return;
+  failed_ = false;
+  std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void ThreadPool::work(int thread) {
@@ -74,7 +77,11 @@ void ThreadPool::take_tasks(int thread) {
   while (left(tickets_.load(std::memory_order_relaxed))) {
     const std::uint64_t ticket = tickets_.fetch_add(1, std::memory_order_acquire);
     if (!left(ticket)) return;
-    call_(fn_, static_cast<int>(ticket & 0xffffffff), thread);
+    try {
+      if (!failed_.load(std::memory_order_relaxed)) call_(fn_, static_cast<int>(ticket & 0xffffffff), thread);
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
     done_.fetch_add(1, std::memory_order_release);
   }
 }

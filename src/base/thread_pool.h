@@ -4,6 +4,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -22,7 +23,8 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls fn(task, thread) for every task in [0, tasks), thread in [0, threads()): the thread index is for scratch
-  // memory only. Returns when all have run. fn must not throw. Not re-entrant.
+  // memory only. Returns when all have run. Where fn throws, tasks that have not begun are left out, and the caller
+  // gets the first exception. Not re-entrant.
   template <class Fn>
   void parallel_for(int tasks, Fn&& fn) {
     if (tasks <= 0) return;
@@ -51,6 +53,8 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint64_t> tickets_{0};
   alignas(64) std::atomic<int> done_{0};             // tasks of the running loop that have finished
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // a new value starts a loop
+  std::atomic<bool> failed_{false};                  // a task of the running loop has thrown
+  std::exception_ptr error_;                         // the first to do so
   std::atomic<bool> stop_{false};
 };
 

@@ -16,9 +16,11 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 std::vector<std::string> policy_names(const FastGenPolicy& policy) {
   std::vector<std::string> names;
   std::string name;
-  for (const FastGenPolicy::Part part : policy.order()) {
-    name += name.empty() ? "" : "+";
-    name += FastGenPolicy::name(part);
+  for (const FastGenPolicy::Parts& parts : policy.order()) {
+    for (const FastGenPolicy::Part part : parts) {
+      name += name.empty() ? "" : "+";
+      name += FastGenPolicy::name(part);
+    }
     names.push_back(name);
   }
   names.emplace_back("full");

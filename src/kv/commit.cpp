@@ -23,12 +23,14 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   Step step{.phase = phase,
             .length = length_,
             .prompt_length = prompt_length_,
+            .appended = accepted,
             .slot = 0,
             .slots = static_cast<int>(parts_.size())};
   for (Parts& parts : parts_) {
+    step.window = parts.slots.front().window();
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
-    const bool evicted = lossy && parts.policy && parts.policy->selects(phase) && evict(parts, step);
+    const bool evicted = lossy && parts.policy && parts.policy->selects(step) && evict(parts, step);
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);
@@ -57,7 +59,7 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
                          .readers = readers,
                          .columns = parts.slots[i].mass_columns() / readers,
                          .combined = policy.readers(),
-                         .kinds = policy.observes(phase, length_).kinds(),
+                         .kinds = policy.observes(ahead(phase, 0)).kinds(),
                          .key_norms = sets.key_norms[i],
                          .classes = classes_,
                          .tag = &parts.slots[i].tag()});
@@ -85,13 +87,19 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
         dropped.push_back(sets[i].pos[row]);
     parts.slots[i].drop(*pool_, dropped);
   }
-  // what was measured for the prompt's end alone is forgotten
-  const Observe observed = policy.observes(step.phase, step.length);
-  if (step.phase == Phase::kPromptEnd && observed.any()) {
-    const int columns = policy.observes(Phase::kDecode, step.length).columns(shape_.query_group);
-    for (Slot& slot : parts.slots) slot.reduce_mass(sets.front().readers, observed.kinds(), columns);
-  }
+  forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
   return evicted;
+}
+
+// What was measured for a choice that is made is forgotten, but for sums that the next one goes on adding to.
+void KvSequence::forget(Parts& parts, Phase next) {
+  if (!parts.policy || parts.slots.front().mass_columns() == 0) return;
+  const Observe measured = parts.policy->observes(ahead(Phase::kPrompt, 0)),
+                coming = parts.policy->observes(ahead(next, 0));
+  const int columns = coming.first_query < length_ ? coming.columns(shape_.query_group) : 0;
+  const int readers = static_cast<int>(parts.readers.size());
+  for (Slot& slot : parts.slots)
+    if (slot.mass_columns() > readers * slot.heads() * columns) slot.reduce_mass(readers, measured.kinds(), columns);
 }
 
 }  // namespace lamina

@@ -108,13 +108,27 @@ void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
   classes_.insert(classes_.end(), classes.begin(), classes.end());
 }
 
+Ahead KvSequence::ahead(Phase phase, int tokens) const {
+  const Pos end = prompt_end_ >= length_ + std::max(tokens, 1) ? prompt_end_
+                  : tokens > 0                                 ? length_ + tokens
+                                                               : Ahead::kUnknown;
+  return {.phase = phase,
+          .length = length_,
+          .prompt_end = phase == Phase::kDecode ? prompt_length_ : end,
+          .grid = spec_->grid};
+}
+
+void KvSequence::expect_prompt(Pos tokens) {
+  prompt_end_ = length_ + tokens;
+  for (Parts& parts : parts_) forget(parts, Phase::kPrompt);
+}
+
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
   if (!parts.policy) return {};
-  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
-  const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
+  const Observe what = parts.policy->observes(ahead(prompt ? Phase::kPrompt : Phase::kDecode, tokens));
   const auto reader = std::ranges::find(parts.readers, layer);
-  if (!what.any() || reader == parts.readers.end()) return {};
+  if (what.first_query >= length_ + tokens || reader == parts.readers.end()) return {};
   const int readers = static_cast<int>(parts.readers.size());
   parts.mass.clear();
   for (Slot& slot : parts.slots) {

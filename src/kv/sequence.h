@@ -33,7 +33,7 @@ class KvSequence {
   std::span<const std::span<const Segment>> segments(LayerId layer);
 
   // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
-  void expect_prompt(Pos tokens) { prompt_end_ = length_ + tokens; }
+  void expect_prompt(Pos tokens);
   // What the tokens are that come after the first `first` ones, for policies that go by it.
   bool wants_classes() const { return wants_classes_; }
   void note_classes(Pos first, std::span<const TokenClass> classes);
@@ -85,6 +85,9 @@ class KvSequence {
   };
 
   KvSequence(const KvSequence& other);
+  // What is known before a step of so many tokens; 0: of the next one, whatever it will be.
+  Ahead ahead(Phase phase, int tokens) const;
+  void forget(Parts& parts, Phase next);
   std::string why_not_truncate(Pos length) const;
   bool evict(Parts& parts, const Step& step);
   template <class Fn>

@@ -247,10 +247,12 @@ void check(const KvSpec& spec) {
   for (int i = 0; i < spec.layers.slots(); ++i) {
     const auto& policy = spec[SlotId{i}].tokens;
     if (policy == nullptr) continue;
-    require(!policy->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
+    require(!policy->observes({.phase = Phase::kPrompt, .prompt_end = 1}).any() || !spec.layers.cyclic(),
             "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
     const Kivi& kivi = spec[SlotId{i}].kivi;
-    const bool again = policy->selects(Phase::kDecode) || (spec.grid > 0 && policy->selects(Phase::kPrompt));
+    constexpr Pos kLong = 1 << 30;
+    const bool again = policy->selects({.phase = Phase::kDecode, .length = kLong, .appended = kLong}) ||
+                       (spec.grid > 0 && policy->selects({.phase = Phase::kPrompt, .length = kLong}));
     require(!kivi || policy->oldest_first() || !again,
             "{} drops rows from among encoded ones, but keys of {} share scales and cannot close ranks", policy->text(),
             kivi.text());
@@ -294,8 +296,9 @@ Format KvSpec::widest() const {
 }
 
 bool KvSpec::observes() const {
-  return std::ranges::any_of(
-      slots, [](const SlotSpec& s) { return s.tokens != nullptr && s.tokens->observes(Phase::kPrompt, 1).any(); });
+  return std::ranges::any_of(slots, [](const SlotSpec& s) {
+    return s.tokens != nullptr && s.tokens->observes({.phase = Phase::kPrompt, .prompt_end = 1}).any();
+  });
 }
 
 std::string bits_from_cache_types(std::string_view k, std::string_view v) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// H2O on whole models, against Hugging Face's eager attention in float64 (tools/golden_logits.py): what each row is
-// given, which rows are kept, and that neither depends on how a prompt is cut.
+// H2O, and SnapKV in decode, on whole models, against Hugging Face's eager attention in float64
+// (tools/golden_logits.py): what each row is given, which rows are kept, and that neither depends on how a prompt is
+// cut.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,9 +70,38 @@ class H2oModel : public ::testing::TestWithParam<const char*> {
     return all;
   }
 
+  // [layer][kv_head] what SnapKV keeps of the whole text by its last `window` queries: largest of 3 neighbours for each
+  // query head, then the mean.
+  std::vector<std::vector<Head>> eager_snapkv(std::size_t budget, Pos window) const {
+    const auto n = static_cast<Pos>(tokens_.size());
+    std::vector<std::vector<Head>> all(static_cast<std::size_t>(shape_.layers));
+    for (int layer = 0; layer < shape_.layers; ++layer)
+      for (int h = 0; h < shape_.kv_heads; ++h) {
+        const Pos sliding = shape_.window(LayerId{layer}), first = sliding > 0 ? std::max(0, n - sliding + 1) : 0;
+        std::vector<double> score(static_cast<std::size_t>(n));
+        for (int j = 0; j < shape_.query_group; ++j) {
+          std::vector<double> sums(static_cast<std::size_t>(n));
+          for (Pos query = n - window; query < n; ++query)
+            for (Pos row = first; row < n - window; ++row)
+              sums[row] += attention(layer, h * shape_.query_group + j, query, row);
+          for (Pos row = first; row < n - window; ++row)
+            score[row] +=
+                std::max({sums[std::max(row - 1, first)], sums[row], sums[std::min(row + 1, n - window - 1)]});
+        }
+        std::vector<Pos>& kept = all[static_cast<std::size_t>(layer)].emplace_back().kept;
+        for (Pos row = first; row < n - window; ++row) kept.push_back(row);
+        std::ranges::stable_sort(kept, [&](Pos a, Pos b) { return score[a] > score[b]; });
+        kept.resize(std::min(kept.size(), budget));
+        for (Pos row = std::max(first, n - window); row < n; ++row) kept.push_back(row);
+        std::ranges::sort(kept);
+      }
+    return all;
+  }
+
   struct Run {
     std::vector<std::vector<Head>> layers;  // [layer][kv_head] at the end of the prompt
     std::vector<float> decoded;             // logits of the tokens after it
+    std::vector<std::vector<Head>> end;     // after those, the positions kept
   };
 
   // A prompt in chunks, then the rest token by token.
@@ -96,6 +126,8 @@ class H2oModel : public ::testing::TestWithParam<const char*> {
       step(kv.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);
     }
     while (kv.length() < static_cast<Pos>(tokens_.size())) step(Phase::kDecode, 1);
+    result.end.assign(static_cast<std::size_t>(shape_.layers), std::vector<Head>(shape_.kv_heads));
+    add_kept(kv, result.end);
     return result;
   }
 
@@ -190,6 +222,18 @@ TEST_P(H2oModel, NeitherChunksNorThreadsChangeABit) {
         EXPECT_TRUE(cut.decoded == whole.decoded) << text << " batch " << batch;
       }
   }
+}
+
+// The prompt is kept whole, then decode chooses once, by the text's last queries.
+TEST_P(H2oModel, SnapKvInDecodeKeepsWhatEagerAttentionSays) {
+  const auto n = static_cast<Pos>(tokens_.size());
+  const auto want = eager_snapkv(8, 4);
+  const Run got = run(fmt::format("snapkv(keep=12,window=4,kernel=3,every={}) + f32", n - 12), 12, 5, pool_);
+  for (std::size_t layer = 0; layer < want.size(); ++layer)
+    for (std::size_t h = 0; h < want[layer].size(); ++h) {
+      EXPECT_EQ(got.end[layer][h].kept, want[layer][h].kept) << "layer " << layer << " head " << h;
+      EXPECT_LE(want[layer][h].kept.size(), 12U);
+    }
 }
 
 // A text that goes on after decoding: what was counted is counted on, and the store holds the budget of the new prompt.

@@ -40,7 +40,7 @@ struct Head {
   // After a prompt in which the query heads attended as `maps`.
   static Head prompt(const FastGenPolicy& tokens, const std::vector<Map>& maps, const Classes& classes) {
     const auto n = static_cast<Pos>(classes.size());
-    const Observe what = tokens.observes(Phase::kPromptEnd, n);
+    const Observe what = tokens.observes({.phase = Phase::kPromptEnd, .prompt_end = n});
     const auto group = static_cast<int>(maps.size());
     Head head{.pos = {}, .mass = {}, .classes = classes, .columns = what.columns(group), .kinds = what.kinds()};
     for (Pos row = 0; row < n; ++row) {
@@ -69,7 +69,7 @@ struct Head {
     std::vector<Keep> keep(1);
     tokens.select(step, {&set, 1}, keep);
     EXPECT_TRUE(std::ranges::is_sorted(keep[0]));
-    const bool decodes = tokens.observes(Phase::kDecode, step.length).any();
+    const bool decodes = tokens.observes({.length = step.length, .prompt_end = step.length}).any();
     std::vector<Pos> kept_pos;
     std::vector<float> kept_mass;
     for (const std::uint32_t row : keep[0]) {

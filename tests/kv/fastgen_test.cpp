@@ -68,7 +68,7 @@ TEST(FastGen, FullAloneRecoversEverything) {
   EXPECT_EQ(tokens.choose({1, 1, 1, 1}), 4U);
   const Classes all_special(6, kSpecial);
   EXPECT_EQ(kept("fastgen(recovery=1.0)", all_special).size(), 6U);
-  EXPECT_FALSE(tokens.observes(Phase::kDecode, 6).any());
+  EXPECT_FALSE(tokens.observes({.length = 6, .prompt_end = 6}).any());
 }
 
 TEST(FastGen, OrderMayLeavePoliciesOut) {
@@ -80,8 +80,23 @@ TEST(FastGen, OrderMayLeavePoliciesOut) {
   EXPECT_EQ(kept("fastgen(order=local,recovery=0.3,recent=0.5)"), (Positions{3, 4, 5}));
   EXPECT_EQ(kept("fastgen(order=frequent,recovery=0.3)"), (Positions{0, 1}));
   EXPECT_EQ(kept("fastgen(order=local,recovery=0.4)").size(), 6U);
-  EXPECT_FALSE(policy("fastgen(order=special/local)").observes(Phase::kDecode, 6).any());
-  EXPECT_TRUE(policy("fastgen").observes(Phase::kDecode, 6).any());
+  EXPECT_FALSE(policy("fastgen(order=special/local)").observes({.length = 6, .prompt_end = 6}).any());
+  EXPECT_TRUE(policy("fastgen").observes({.length = 6, .prompt_end = 6}).any());
+}
+
+// Two sets in one step: one policy of both.
+TEST(FastGen, OrderMayJoinPolicies) {
+  expect_near(recoveries("fastgen(order=frequent+local)"), {.908333333});
+  expect_near(recoveries("fastgen(order=special/punct/frequent+local)"), {.683333333, .816666667, .975});
+  expect_near(recoveries("fastgen(order=special+punct+frequent+local)"), {.975});
+  EXPECT_EQ(choice("fastgen(recovery=0.9,order=special/punct/frequent+local)"), 2U);
+  EXPECT_EQ(choice("fastgen(recovery=0.98,order=special/punct/frequent+local)"), 3U);  // full
+  // The paper's fixed policies, on all heads.
+  EXPECT_EQ(kept("fastgen(recovery=0,order=local,recent=0.5)"), (Positions{3, 4, 5}));
+  EXPECT_EQ(kept("fastgen(recovery=0,order=frequent)"), (Positions{0, 1}));
+  EXPECT_EQ(kept("fastgen(recovery=0,order=local+frequent,recent=0.5)"), (Positions{0, 1, 3, 4, 5}));
+  EXPECT_EQ(kept("fastgen(recovery=0,order=special+punct)"), (Positions{0, 2, 5}));
+  EXPECT_TRUE(policy("fastgen(order=local+frequent)").observes({.length = 6, .prompt_end = 6}).any());
 }
 
 TEST(FastGen, TheFirstTokenAndBlanksCountUnlessToldOtherwise) {
@@ -213,7 +228,9 @@ TEST(FastGen, PrintsItselfWithoutDefaults) {
            {"fastgen(blanks=off,first=off,decode=reselect,group=min,criterion=l1,order=local/"
             "special,frequent=10%,recent=0.5,recovery=1)",
             "fastgen(recovery=1,recent=0.5,frequent=0.1,order=local/"
-            "special,criterion=l1,group=min,decode=reselect,first=off,blanks=off)"}}) {
+            "special,criterion=l1,group=min,decode=reselect,first=off,blanks=off)"},
+           {"fastgen(order=local+frequent)", "fastgen(order=frequent+local)"},
+           {"fastgen(order=special/local+punct/frequent)", "fastgen(order=special/punct+local/frequent)"}}) {
     EXPECT_EQ(policy(given).text(), canonical);
     EXPECT_EQ(policy(canonical).text(), canonical);
     EXPECT_EQ(make_token_policy(parse_terms(given).at(0))->text(), canonical);
@@ -230,6 +247,8 @@ TEST(FastGen, RefusesBadArguments) {
   EXPECT_ERROR(policy("fastgen(order=special/)"), "order of fastgen names \"\"");
   EXPECT_ERROR(policy("fastgen(order=full)"), "order of fastgen names \"full\"");
   EXPECT_ERROR(policy("fastgen(order=local/special/local)"), "order of fastgen names local twice");
+  EXPECT_ERROR(policy("fastgen(order=local+)"), "order of fastgen names \"\"");
+  EXPECT_ERROR(policy("fastgen(order=local/special+local)"), "order of fastgen names local twice");
   EXPECT_ERROR(policy("fastgen(criterion=l2)"), "criterion of fastgen is \"l2\", expected one of mass, l1");
   EXPECT_ERROR(policy("fastgen(group=max)"), "group of fastgen is \"max\"");
   EXPECT_ERROR(policy("fastgen(decode=never)"), "decode of fastgen is \"never\"");

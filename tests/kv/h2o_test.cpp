@@ -113,7 +113,7 @@ TEST(H2o, BudgetsComeFromThePrompt) {
   // In decode the prompt's length counts, at a grid commit that of the text so far.
   const std::vector<float> mass(60, 1);
   EXPECT_EQ(kept("h2o(heavy=0.25,recent=0.25)", decode(60, 40), range(0, 60), mass).size(), 20U);
-  const Step grid{.phase = Phase::kPrompt, .length = 60, .prompt_length = 0};
+  const Step grid{.phase = Phase::kPrompt, .length = 60, .prompt_length = 60};
   EXPECT_EQ(kept("h2o(heavy=0.25,recent=0.25)", grid, range(0, 60), mass).size(), 30U);
 }
 
@@ -121,9 +121,9 @@ TEST(H2o, DecodeHoldsTheRowsOfThePromptsEnd) {
   const auto tokens = policy("h2o(heavy=6,recent=0.1)");
   std::vector<Pos> pos = range(0, 50);
   std::vector<float> mass(50, 1);
-  EXPECT_TRUE(tokens->observes(Phase::kPrompt, 50).any());
-  EXPECT_TRUE(tokens->observes(Phase::kDecode, 50).any());
-  EXPECT_EQ(tokens->observes(Phase::kPrompt, 50).columns(4), 1);
+  EXPECT_TRUE(tokens->observes({.phase = Phase::kPrompt, .prompt_end = 50}).any());
+  EXPECT_TRUE(tokens->observes({.length = 50, .prompt_end = 50}).any());
+  EXPECT_EQ(tokens->observes({.phase = Phase::kPrompt, .prompt_end = 50}).columns(4), 1);
   for (Pos length = 50; length < 90; ++length) {
     pos = kept(*tokens, length == 50 ? prompt_end(50) : decode(length, 50),
                {.pos = pos, .mass = std::span(mass).first(pos.size()), .columns = 1});
@@ -144,8 +144,8 @@ TEST(H2o, ARowThatGainsLateDisplacesAnother) {
 
 TEST(H2o, OneshotChoosesAtTheEndOfThePromptOnly) {
   const auto tokens = policy("h2o(heavy=2,recent=3,oneshot)");
-  EXPECT_TRUE(tokens->observes(Phase::kPrompt, 20).any());
-  EXPECT_FALSE(tokens->observes(Phase::kDecode, 20).any());
+  EXPECT_TRUE(tokens->observes({.phase = Phase::kPrompt, .prompt_end = 20}).any());
+  EXPECT_FALSE(tokens->observes({.length = 20, .prompt_end = 20}).any());
   std::vector<float> mass(20);
   mass[4] = 2, mass[11] = 1;
   std::vector<Pos> pos = kept(*tokens, prompt_end(20), {.pos = range(0, 20), .mass = mass, .columns = 1});
@@ -155,6 +155,17 @@ TEST(H2o, OneshotChoosesAtTheEndOfThePromptOnly) {
     ASSERT_EQ(kept(*tokens, decode(length, 20), {.pos = pos}), pos);
     ASSERT_EQ(tokens->most_rows(length, 20), static_cast<Pos>(pos.size()));
   }
+}
+
+// every=: in decode too, by all attention so far, within the prompt's budgets.
+TEST(H2o, OneshotMayChooseAgain) {
+  const auto tokens = policy("h2o(heavy=1,recent=0.2,oneshot,every=3)");
+  EXPECT_EQ(tokens->observes({.length = 12, .prompt_end = 10}).first_query, 0);
+  const std::vector<float> mass = {3, 1, 9, 0, 0};
+  EXPECT_EQ(kept(*tokens, decode(12, 10), {.pos = range(7, 12), .mass = mass, .columns = 1}), range(7, 12));
+  EXPECT_EQ(kept(*tokens, decode(13, 10), {.pos = range(8, 13), .mass = mass, .columns = 1}),
+            (std::vector<Pos>{10, 11, 12}));
+  EXPECT_EQ(tokens->most_rows(1000, 10), 3 + 2);
 }
 
 // By the number of queries that could see a row: length - position.
@@ -208,6 +219,7 @@ TEST(H2o, PrintsItselfWithoutDefaults) {
                                        {"h2o(recent=08,heavy=12.5%)", "h2o(heavy=0.125,recent=8)"},
                                        {"h2o(average,oneshot,readers=max)", "h2o(readers=max,oneshot,average)"},
                                        {"h2o(oneshot, heavy=0)", "h2o(heavy=0,oneshot)"},
+                                       {"h2o(readers=sum,oneshot,every=8)", "h2o(every=8,readers=sum,oneshot)"},
                                        {"h2o(recent=0,readers=sum)", "h2o(recent=0,readers=sum)"}}) {
     EXPECT_EQ(policy(given)->text(), printed);
     EXPECT_EQ(policy(printed)->text(), printed);
@@ -216,8 +228,10 @@ TEST(H2o, PrintsItselfWithoutDefaults) {
 
 TEST(H2o, RefusesBadArguments) {
   EXPECT_ERROR(policy("h2o(fast)"),
-               "h2o has the unknown argument \"fast\", expected one of heavy=, recent=, readers=, or "
+               "h2o has the unknown argument \"fast\", expected one of heavy=, recent=, every=, readers=, or "
                "oneshot, average");
+  EXPECT_ERROR(policy("h2o(heavy=3,streaming)"), "h2o has the argument streaming, expected h2o + grid(N)");
+  EXPECT_ERROR(policy("h2o(every=8)"), "h2o has every=, which goes with oneshot");
   EXPECT_ERROR(policy("h2o(5)"), "h2o has the unknown argument \"5\"");
   EXPECT_ERROR(policy("h2o(keep=5)"), "h2o has the unknown argument \"keep=\"");
   EXPECT_ERROR(policy("h2o(oneshot=1)"), "h2o has the unknown argument \"oneshot=\"");

@@ -113,9 +113,10 @@ class NaiveSequence {
   Observe observed(LayerId layer, int tokens, Phase phase) const {
     const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
     if (!policy_of(slot) || readers_of(slot, layer).second < 0) return {};
-    return policy_of(slot)->observes(phase == Phase::kDecode ? phase : Phase::kPrompt, length + tokens);
+    const Observe what = policy_of(slot)->observes(ahead(phase, tokens));
+    return what.first_query < length + tokens ? what : Observe{};
   }
-  // The same as what was seen since: rows' sums as the step is committed.
+  // Sums that the policy will not look at are gone, others stay: rows' sums as the step is committed.
   void observe(LayerId layer, const Observe& what) {
     const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
     for (NaiveSet& set : slots_[slot])
@@ -127,6 +128,7 @@ class NaiveSequence {
     add_seen(phase, accepted);
     length += accepted;
     if (phase != Phase::kDecode) prompt = length;
+    accepted_ = accepted;
     const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length % spec_->grid == 0);
     for (std::size_t s = 0; s < slots_.size(); ++s) {
       const Pos window = spec_->layers.window(SlotId{static_cast<int>(s)});
@@ -168,6 +170,12 @@ class NaiveSequence {
   Pos length = 0, prompt = 0;
 
  private:
+  // A prompt is said to end with its step: nobody has told the store better.
+  Ahead ahead(Phase phase, int tokens) const {
+    const Pos prompt_end = phase == Phase::kDecode ? prompt : tokens > 0 ? length + tokens : Ahead::kUnknown;
+    return {.phase = phase, .length = length, .prompt_end = prompt_end, .grid = spec_->grid};
+  }
+
   bool is_pair(std::size_t slot) const { return spec_->layers.views(SlotId{static_cast<int>(slot)}) == 2; }
   // Whether the row's tensor is one that MiniCache has kept apart: such rows are never encoded.
   bool apart(const NaiveTensor& tensor, bool merges, bool pair) const { return pair && merges && !tensor.merged; }
@@ -217,9 +225,7 @@ class NaiveSequence {
       const auto row = std::ranges::lower_bound(set.rows, seen.pos, {}, &NaiveRow::pos);
       check(row != set.rows.end() && row->pos == seen.pos, "what was seen is held");
       row->mass.resize(static_cast<std::size_t>(set.columns));
-      const int columns = policy_of(slot)
-                              ->observes(phase == Phase::kDecode ? Phase::kDecode : Phase::kPrompt, length)
-                              .columns(shape_.query_group);
+      const int columns = policy_of(slot)->observes(ahead(phase, 1)).columns(shape_.query_group);
       const int head = readers_of(slot, seen.layer).second * set.heads + seen.head - set.first_head;
       row->mass[static_cast<std::size_t>(head * columns + seen.column)] += seen.weight;
     }
@@ -231,6 +237,14 @@ class NaiveSequence {
     auto& sets = slots_[slot];
     const TokenPolicy& policy = *policy_of(slot);
     check(!policy.reads_keys(phase), "the naive model knows no keys' norms");
+    const Step step{.phase = phase,
+                    .length = length,
+                    .prompt_length = prompt,
+                    .appended = accepted_,
+                    .window = spec_->layers.window(SlotId{static_cast<int>(slot)}),
+                    .slot = static_cast<int>(slot),
+                    .slots = static_cast<int>(slots_.size())};
+    if (!policy.selects(step)) return false;
     const int readers = std::max(1, readers_of(slot, LayerId{}).first);
     std::vector<std::vector<Pos>> pos(sets.size());
     std::vector<std::vector<float>> mass(sets.size());
@@ -246,14 +260,9 @@ class NaiveSequence {
                        .readers = readers,
                        .columns = sets[i].columns / readers,
                        .combined = policy.readers(),
-                       .kinds = policy.observes(phase, length).kinds(),
+                       .kinds = policy.observes(ahead(phase, 0)).kinds(),
                        .tag = &sets[i].tag});
     }
-    const Step step{.phase = phase,
-                    .length = length,
-                    .prompt_length = prompt,
-                    .slot = static_cast<int>(slot),
-                    .slots = static_cast<int>(slots_.size())};
     std::vector<Keep> keep(sets.size());
     policy.select(step, heads, keep);
     bool evicted = false;
@@ -263,15 +272,15 @@ class NaiveSequence {
       evicted = evicted || kept.size() < sets[i].rows.size();
       sets[i].rows = kept;
     }
-    const Observe observed = policy.observes(phase, length);
-    if (phase == Phase::kPromptEnd && observed.any())
-      for (NaiveSet& set : sets)
-        reduce(set, readers * set.heads, observed.kinds(), policy.observes(Phase::kDecode, length).columns(1));
+    const Observe next = policy.observes(ahead(phase == Phase::kPrompt ? phase : Phase::kDecode, 0));
+    const int columns = next.first_query < length ? next.columns(shape_.query_group) : 0;
+    for (NaiveSet& set : sets)
+      if (const int lists = readers * set.heads; set.columns > lists * columns)
+        reduce(set, lists, policy.observes(ahead(Phase::kPrompt, 0)).kinds(), columns);
     return evicted;
   }
 
-  // What only the prompt's end needed is forgotten: of each reader's head nothing is left, or one sum of its first
-  // kind.
+  // Of each reader's head nothing is left, or one sum of its first kind.
   void reduce(NaiveSet& set, int lists, int kinds, int columns) const {
     for (NaiveRow& row : set.rows) {
       std::vector<double> sums(static_cast<std::size_t>(lists * columns));
@@ -373,6 +382,7 @@ class NaiveSequence {
   std::vector<std::vector<NaiveSet>> slots_;  // one set for each KV head, or one for all
   std::vector<NaiveRetention> retention_;     // [slot][keys, values]
   std::vector<NaiveSeen> seen_;               // since the last commit
+  int accepted_ = 0;                          // tokens of the last commit
 };
 
 }  // namespace lamina::testing

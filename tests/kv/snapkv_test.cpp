@@ -149,26 +149,54 @@ TEST(SnapKv, DecodeKeepsEverything) {
        {"snapkv(keep=40)", "adakv(keep=40)", "pyramidkv(keep=40)", "keyl2(keep=40)", "random(keep=40)"}) {
     const auto tokens = policy(text);
     Layer layer = Layer::random(2, 2, 90, 3);
-    EXPECT_FALSE(tokens->observes(Phase::kDecode, 90).any()) << text;
+    EXPECT_FALSE(tokens->observes({.length = 90, .prompt_end = 90}).any()) << text;
     EXPECT_FALSE(tokens->reads_keys(Phase::kDecode)) << text;
     EXPECT_EQ(kept(*tokens, layer, decode(90, 60)), (Sets{layer.pos, layer.pos})) << text;
   }
 }
 
-// The queries that score are those at the prompt's end: before it nothing is known.
-TEST(SnapKv, GridBoundariesKeepEverything) {
+// A commit inside a prompt chooses as its end would there.
+TEST(SnapKv, GridBoundariesChooseAsThePromptsEndDoes) {
   const Layer layer = Layer::random(2, 2, 90, 3);
   const Step grid = {.phase = Phase::kPrompt, .length = 90, .prompt_length = 90};
-  for (const char* text : {"snapkv(keep=40)", "adakv(keep=40)", "pyramidkv(keep=40)"})
-    EXPECT_EQ(kept(*policy(text), layer, grid), (Sets{layer.pos, layer.pos})) << text;
+  for (const char* text : {"snapkv(keep=40)", "adakv(keep=0.5)", "pyramidkv(keep=40)"})
+    EXPECT_EQ(kept(*policy(text), layer, grid), kept(*policy(text), layer, prompt_end(90))) << text;
+}
+
+// In decode the budget is the prompt's, the window the newest rows, and rows that have gone are no neighbours.
+TEST(SnapKv, EveryChoosesAgainInDecode) {
+  Layer layer{.group = 1, .pos = {0, 3, 4, 9, 10, 11, 12, 13}, .mass = {{1, 5, 2, 9, 8, 0, 7, 0}}, .norms = {}};
+  const Step due = decode(14, 10), early = decode(13, 10);
+  for (const char* keep : {"5", "0.5"}) {
+    const auto tokens = policy(fmt::format("snapkv(keep={},window=3,kernel=1,every=4)", keep));
+    EXPECT_EQ(kept(*tokens, layer, due), (Sets{{9, 10, 11, 12, 13}})) << keep;
+    EXPECT_EQ(kept(*tokens, layer, early), (Sets{layer.pos})) << keep;
+  }
+  EXPECT_EQ(kept(*policy("snapkv(keep=5,window=3,kernel=1)"), layer, due), (Sets{layer.pos}));
+  EXPECT_EQ(kept(*policy("snapkv(keep=5,window=3,kernel=3,every=4)"), layer, due), (Sets{{4, 9, 11, 12, 13}}));
+  EXPECT_EQ(policy("snapkv(window=3,every=4)")->observes({.length = 12, .prompt_end = 10}).first_query, 11);
+  EXPECT_TRUE(policy("keyl2(every=4)")->reads_keys(Phase::kDecode));
+  EXPECT_FALSE(policy("keyl2(every=4)")->observes({.length = 12, .prompt_end = 10}).any());
+}
+
+// Heads that hold other numbers of rows share what they hold, not what the smallest has.
+TEST(AdaKv, UnevenHeadsShareTheWholeBudget) {
+  const std::vector<Pos> many = range(0, 10), few = {7, 8, 9};
+  const std::vector<float> mass(10, 1);
+  const HeadRows sets[] = {{.pos = many, .mass = mass, .columns = 1},
+                           {.pos = few, .mass = std::span(mass).first(3), .columns = 1}};
+  std::vector<Keep> keep(2);
+  policy("adakv(keep=5,window=1,kernel=1,floor=0,every=5)")->select(decode(10, 5), sets, keep);
+  EXPECT_EQ(keep[0].size(), 9U);  // of 9 and 2 before the window 8
+  EXPECT_EQ(keep[1].size(), 1U);
 }
 
 TEST(SnapKv, ObservesTheLastQueriesOfThePrompt) {
-  const Observe observe = policy("snapkv(keep=64,window=16)")->observes(Phase::kPrompt, 100);
+  const Observe observe = policy("snapkv(keep=64,window=16)")->observes({.phase = Phase::kPrompt, .prompt_end = 100});
   EXPECT_EQ(observe.first_query, 84);
   EXPECT_TRUE(observe.by_query_head);
-  EXPECT_EQ(policy("snapkv")->observes(Phase::kPromptEnd, 20).first_query, 0);
-  EXPECT_FALSE(policy("keyl2")->observes(Phase::kPromptEnd, 20).any());
+  EXPECT_EQ(policy("snapkv")->observes({.phase = Phase::kPromptEnd, .prompt_end = 20}).first_query, 0);
+  EXPECT_FALSE(policy("keyl2")->observes({.phase = Phase::kPromptEnd, .prompt_end = 20}).any());
   EXPECT_TRUE(policy("keyl2")->reads_keys(Phase::kPromptEnd));
   // What other requests may start from does not depend on queries.
   for (const char* bound : {"snapkv", "adakv", "pyramidkv"}) EXPECT_TRUE(policy(bound)->request_bound()) << bound;
@@ -369,7 +397,12 @@ TEST(OneShot, PrintThemselvesWithoutDefaults) {
            {"keyl2(keep=512)", "keyl2"},
            {"keyl2(keep=12.5%)", "keyl2(keep=0.125)"},
            {"random(seed=0)", "random"},
-           {"random(seed=7,keep=50%)", "random(keep=0.5,seed=7)"}}) {
+           {"random(seed=7,keep=50%)", "random(keep=0.5,seed=7)"},
+           {"snapkv(every=064)", "snapkv(every=64)"},
+           {"pyramidkv(every=9,beta=3)", "pyramidkv(beta=3,every=9)"},
+           {"adakv(every=9,floor=0)", "adakv(floor=0,every=9)"},
+           {"keyl2(every=1,keep=3)", "keyl2(keep=3,every=1)"},
+           {"random(every=5,seed=2)", "random(seed=2,every=5)"}}) {
     EXPECT_EQ(policy(given)->text(), canonical);
     EXPECT_EQ(policy(canonical)->text(), canonical);
   }
@@ -392,6 +425,8 @@ TEST(OneShot, RefuseBadArguments) {
   EXPECT_ERROR(policy("adakv(floor=nan)"), "floor of adakv is \"nan\"");
   EXPECT_ERROR(policy("keyl2(keep=0)"), "keep of keyl2 is \"0\", expected an integer from 1 to");
   EXPECT_ERROR(policy("keyl2(window=4)"), "keyl2 has the unknown argument \"window=\"");
+  EXPECT_ERROR(policy("keyl2(every=-1)"), "every of keyl2 is \"-1\", expected an integer from 1 to");
+  EXPECT_ERROR(policy("random(every=64,every=64)"), "random has the argument every= twice");
   EXPECT_ERROR(policy("random(seed=-1)"), "seed of random is \"-1\", expected an integer from 0 to");
 }
 

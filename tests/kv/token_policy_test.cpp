@@ -102,7 +102,7 @@ TEST(StreamingPolicy, KeepMayBeAFractionOfThePrompt) {
   // In decode the prompt's length counts, at a grid commit the text so far: the prompt's own length is not known.
   const Step decode = {.phase = Phase::kDecode, .length = 60, .prompt_length = 40};
   EXPECT_EQ(kept(*tokens, range(0, 60), decode).size(), 10U);
-  const Step grid = {.phase = Phase::kPrompt, .length = 60, .prompt_length = 4000};
+  const Step grid = {.phase = Phase::kPrompt, .length = 60, .prompt_length = 60};
   EXPECT_EQ(kept(*tokens, range(0, 60), grid).size(), 15U);
 }
 
@@ -113,7 +113,7 @@ TEST(StreamingPolicy, GridCommitsLoseNothingThatTheEndKeeps) {
     std::vector<Pos> rows;
     for (Pos length = 16; length <= 64; length += 16) {
       for (Pos pos = length - 16; pos < length; ++pos) rows.push_back(pos);
-      rows = kept(*tokens, rows, {.phase = Phase::kPrompt, .length = length, .prompt_length = 0});
+      rows = kept(*tokens, rows, {.phase = Phase::kPrompt, .length = length, .prompt_length = length});
     }
     EXPECT_EQ(rows, kept(*tokens, range(0, 64), prompt_end(64))) << text;
   }

@@ -14,20 +14,42 @@ constexpr std::string_view kPartNames[] = {"special", "punct", "frequent", "loca
 constexpr std::string_view kUsualOrder = "special/punct/frequent/local";
 constexpr double kTolerance = 1e-9;  // a recovery that is asked for exactly may be off by rounding
 
-std::vector<FastGenPolicy::Part> parse_order(const Term& term, std::string_view text) {
-  std::vector<FastGenPolicy::Part> order;
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> words;
   for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find('/', at), text.size());
-    const std::string_view name = text.substr(at, end - at);
-    const auto* const found = std::ranges::find(kPartNames, name);
-    require(found != std::end(kPartNames), "order of {} names \"{}\", expected some of {}", term.name, excerpt(name),
-            kUsualOrder);
-    const auto part = static_cast<FastGenPolicy::Part>(found - std::begin(kPartNames));
-    require(std::ranges::find(order, part) == order.end(), "order of {} names {} twice", term.name, name);
-    order.push_back(part);
+    const std::size_t end = std::min(text.find(separator, at), text.size());
+    words.push_back(text.substr(at, end - at));
     at = end + 1;
   }
+  return words;
+}
+
+std::vector<FastGenPolicy::Parts> parse_order(const Term& term, std::string_view text) {
+  std::vector<FastGenPolicy::Parts> order;
+  std::vector<std::string_view> named;
+  for (const std::string_view names : split(text, '/')) {
+    FastGenPolicy::Parts& parts = order.emplace_back();
+    for (const std::string_view name : split(names, '+')) {
+      const auto* const found = std::ranges::find(kPartNames, name);
+      require(found != std::end(kPartNames), "order of {} names \"{}\", expected some of {}", term.name, excerpt(name),
+              kUsualOrder);
+      require(std::ranges::find(named, name) == named.end(), "order of {} names {} twice", term.name, name);
+      named.push_back(name);
+      parts.push_back(static_cast<FastGenPolicy::Part>(found - std::begin(kPartNames)));
+    }
+    std::ranges::sort(parts);
+  }
   return order;
+}
+
+std::string print_order(const std::vector<FastGenPolicy::Parts>& order) {
+  std::string text;
+  for (const FastGenPolicy::Parts& parts : order)
+    for (const FastGenPolicy::Part part : parts) {
+      if (!text.empty()) text += part == parts.front() ? '/' : '+';
+      text += FastGenPolicy::name(part);
+    }
+  return text;
 }
 
 Budget fraction(const Term& term, std::string_view key) {
@@ -57,7 +79,7 @@ FastGenPolicy::FastGenPolicy(const Term& term) {
   if (recovery_ != 0.95) arguments.push_back(fmt::format("recovery={}", recovery_));
   if (recent_.text() != "0.3") arguments.push_back("recent=" + recent_.text());
   if (frequent_.text() != "0.3") arguments.push_back("frequent=" + frequent_.text());
-  if (order != nullptr && *order != kUsualOrder) arguments.push_back("order=" + *order);
+  if (print_order(order_) != kUsualOrder) arguments.push_back("order=" + print_order(order_));
   if (l1_) arguments.emplace_back("criterion=l1");
   if (by_least_) arguments.emplace_back("group=min");
   if (reselect_) arguments.emplace_back("decode=reselect");
@@ -66,22 +88,24 @@ FastGenPolicy::FastGenPolicy(const Term& term) {
   text_ = print_term(term.name, arguments);
 }
 
-bool FastGenPolicy::has(Part part, std::size_t parts) const {
-  const auto end = order_.begin() + static_cast<std::ptrdiff_t>(parts);
-  return std::find(order_.begin(), end, part) != end;
+bool FastGenPolicy::has(Part part, std::size_t policies) const {
+  const auto end = order_.begin() + static_cast<std::ptrdiff_t>(policies);
+  return std::any_of(order_.begin(), end,
+                     [&](const Parts& parts) { return std::ranges::find(parts, part) != parts.end(); });
 }
 
-Observe FastGenPolicy::observes(Phase phase, Pos prompt_end) const {
-  if (recovery_ >= 1 && phase == Phase::kDecode) return {};  // every head is full
-  if (phase == Phase::kDecode) return has(Part::kFrequent, order_.size()) ? Observe{.first_query = 0} : Observe{};
-  return {.first_query = 0, .far = window(prompt_end), .by_query_head = by_least_};
+Observe FastGenPolicy::observes(const Ahead& ahead) const {
+  const bool decodes = ahead.phase == Phase::kDecode;
+  if (recovery_ >= 1 && decodes) return {};  // every head is full
+  if (decodes) return has(Part::kFrequent, order_.size()) ? Observe{.first_query = 0} : Observe{};
+  return {.first_query = 0, .far = window(ahead.prompt_end), .by_query_head = by_least_};
 }
 
-bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::size_t parts) const {
+bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::size_t policies) const {
   const Pos pos = rows.pos[row];
   const TokenClass kind = rows.classes.empty() ? TokenClass::kOther : rows.classes[static_cast<std::size_t>(pos)];
-  if (has(Part::kSpecial, parts) && (kind == TokenClass::kSpecial || (first_ && pos == 0))) return true;
-  return has(Part::kPunct, parts) && (kind == TokenClass::kPunctuation || (blanks_ && kind == TokenClass::kBlank));
+  if (has(Part::kSpecial, policies) && (kind == TokenClass::kSpecial || (first_ && pos == 0))) return true;
+  return has(Part::kPunct, policies) && (kind == TokenClass::kPunctuation || (blanks_ && kind == TokenClass::kBlank));
 }
 
 Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
@@ -93,8 +117,8 @@ Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const
 
 // The mean over queries of what the rows that the policy would hold then were given: of a query's local rows those near
 // the query, so of a row that is kept for nothing else what the near queries gave it.
-double FastGenPolicy::recovery(const HeadRows& rows, std::size_t parts, const std::vector<bool>& frequent) const {
-  const bool local = has(Part::kLocal, parts), by_attention = has(Part::kFrequent, parts);
+double FastGenPolicy::recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const {
+  const bool local = has(Part::kLocal, policies), by_attention = has(Part::kFrequent, policies);
   const int heads = by_least_ ? rows.columns / rows.kinds : 1;
   double least = 1;
   for (int head = 0; head < heads; ++head) {
@@ -103,7 +127,7 @@ double FastGenPolicy::recovery(const HeadRows& rows, std::size_t parts, const st
       const double mass = by_least_ ? rows.part(row, head, 0) : rows.total(row, 0);
       const double far = by_least_ ? rows.part(row, head, 1) : rows.total(row, 1);
       all += mass;
-      if (is_kept_class(rows, row, parts) || (by_attention && frequent[row]))
+      if (is_kept_class(rows, row, policies) || (by_attention && frequent[row]))
         kept += mass;
       else if (local)
         kept += mass - far;
@@ -118,7 +142,8 @@ std::vector<double> FastGenPolicy::recoveries(const HeadRows& rows, Pos length) 
   for (const std::uint32_t row : most_attended(rows, static_cast<std::size_t>(frequent_.rows_up(length))))
     frequent[row] = true;
   std::vector<double> result;
-  for (std::size_t parts = 1; parts <= order_.size(); ++parts) result.push_back(recovery(rows, parts, frequent));
+  for (std::size_t policies = 1; policies <= order_.size(); ++policies)
+    result.push_back(recovery(rows, policies, frequent));
   return result;
 }
 
@@ -144,13 +169,13 @@ void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std
 
 // At the end of a prompt the most attended rows are chosen among all; later an unprotected row goes only when there are
 // too many of them.
-void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t parts, Keep& keep) const {
+void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const {
   const Pos window = this->window(step.prompt_length);
-  const bool local = has(Part::kLocal, parts), by_attention = has(Part::kFrequent, parts);
+  const bool local = has(Part::kLocal, policies), by_attention = has(Part::kFrequent, policies);
   const auto budget = by_attention ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
   Keep protected_rows, others;
   for (std::uint32_t row = 0; row < rows.pos.size(); ++row) {
-    const bool fixed = is_kept_class(rows, row, parts) || (local && rows.pos[row] >= step.length - window);
+    const bool fixed = is_kept_class(rows, row, policies) || (local && rows.pos[row] >= step.length - window);
     (fixed ? protected_rows : others).push_back(row);
   }
   Keep kept;

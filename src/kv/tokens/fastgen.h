@@ -10,7 +10,7 @@
 //   fastgen(…)
 //   recovery=0.95            what of the prompt's attention the kept rows must have, on average over queries
 //   recent=0.3, frequent=0.3 of the prompt, and of the text
-//   order=special/punct/frequent/local   which policies there are, cheapest first
+//   order=special/punct/frequent/local   which policies there are, cheapest first; frequent+local adds both at once
 //   criterion=mass|l1        l1: the distance 2 (1 - mass) of attention must be at most 1 - recovery
 //   group=mean|min           over the query heads that read a KV head
 //   decode=literal|reselect  literal: a row that is neither special, punctuation nor local goes when there are more of
@@ -36,15 +36,16 @@ class FastGenPolicy final : public TokenPolicy {
   explicit FastGenPolicy(const Term& term);
 
   std::string text() const override { return text_; }
-  Observe observes(Phase phase, Pos prompt_end) const override;
+  Observe observes(const Ahead& ahead) const override;
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
   bool reads_classes() const override { return true; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos /*prompt_length*/) const override { return length; }
 
-  // The policies by name, each with those before it; the last one is "full".
-  const std::vector<Part>& order() const { return order_; }
+  using Parts = std::vector<Part>;
+  // What each policy adds to those before it; after the last one comes "full".
+  const std::vector<Parts>& order() const { return order_; }
   // What each policy of order() recovers of a prompt of `length` tokens.
   std::vector<double> recoveries(const HeadRows& rows, Pos length) const;
   // Which of order() the head gets; order().size(): full.
@@ -52,16 +53,16 @@ class FastGenPolicy final : public TokenPolicy {
 
  private:
   Pos window(Pos prompt) const { return std::max(1, recent_.rows(prompt)); }
-  bool has(Part part, std::size_t parts) const;  // among the first `parts`
-  bool is_kept_class(const HeadRows& rows, std::size_t row, std::size_t parts) const;
+  bool has(Part part, std::size_t policies) const;  // among the first of order_
+  bool is_kept_class(const HeadRows& rows, std::size_t row, std::size_t policies) const;
   Keep most_attended(const HeadRows& rows, std::size_t count) const;
-  double recovery(const HeadRows& rows, std::size_t parts, const std::vector<bool>& frequent) const;
-  void keep_of_head(const Step& step, const HeadRows& rows, std::size_t parts, Keep& keep) const;
+  double recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const;
+  void keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const;
 
   std::string text_;
   double recovery_ = 0.95;
   Budget recent_, frequent_;
-  std::vector<Part> order_;
+  std::vector<Parts> order_;
   bool l1_ = false, by_least_ = false, reselect_ = false, first_ = true, blanks_ = true;
 };
 

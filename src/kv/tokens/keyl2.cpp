@@ -9,25 +9,29 @@
 namespace lamina {
 
 KeyL2Policy::KeyL2Policy(const Term& term) {
-  term.expect_keys({"keep"});
+  term.expect_keys({"keep", "every"});
   keep_ = Budget(term, "keep", "512", 1);
-  text_ = keep_.text() == "512" ? term.name : fmt::format("{}(keep={})", term.name, keep_.text());
+  every_ = Every(term);
+  std::vector<std::string> arguments;
+  if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
+  every_.print_to(arguments);
+  text_ = print_term(term.name, arguments);
 }
 
 void KeyL2Policy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.length)));
+  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const std::size_t n = rows.pos.size();
     keep[set] = every_row(rows);
-    if (!selects(step.phase) || n <= budget) continue;
+    if (!selects(step) || n <= budget) continue;
     drop_lowest(keep[set], n, n - budget,
                 [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; });
   }
 }
 
 Pos KeyL2Policy::most_rows(Pos length, Pos prompt_length) const {
-  return rows_after_prompt(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
+  return every_.most_rows(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
 }
 
 }  // namespace lamina

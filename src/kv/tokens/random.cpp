@@ -25,21 +25,23 @@ double hashed(std::uint64_t seed, std::uint64_t slot, std::uint64_t head, std::u
 }  // namespace
 
 RandomPolicy::RandomPolicy(const Term& term) {
-  term.expect_keys({"keep", "seed"});
+  term.expect_keys({"keep", "seed", "every"});
   keep_ = Budget(term, "keep", "512", 1);
   seed_ = term.integer("seed", 0, std::numeric_limits<int>::max(), 0);
+  every_ = Every(term);
   std::vector<std::string> arguments;
   if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
   if (seed_ != 0) arguments.push_back(fmt::format("seed={}", seed_));
+  every_.print_to(arguments);
   text_ = print_term(term.name, arguments);
 }
 
 void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.length)));
+  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::size_t n = sets[set].pos.size();
     keep[set] = every_row(sets[set]);
-    if (!selects(step.phase) || n <= budget) continue;
+    if (!selects(step) || n <= budget) continue;
     drop_lowest(keep[set], n - 1, n - budget, [&](std::uint32_t row) {
       return hashed(static_cast<std::uint64_t>(seed_), static_cast<std::uint64_t>(step.slot), set,
                     static_cast<std::uint64_t>(sets[set].pos[row]));
@@ -48,7 +50,7 @@ void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
 }
 
 Pos RandomPolicy::most_rows(Pos length, Pos prompt_length) const {
-  return rows_after_prompt(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
+  return every_.most_rows(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
 }
 
 }  // namespace lamina

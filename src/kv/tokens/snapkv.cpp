@@ -17,11 +17,11 @@ SnapKvPolicy::SnapKvPolicy(const Term& term) {
   const bool pyramid = term.name == "pyramidkv", adaptive = term.name == "adakv";
   share_ = pyramid ? Share::kPyramid : adaptive ? Share::kByScore : Share::kEven;
   if (pyramid)
-    term.expect_keys({"keep", "window", "kernel", "pool", "beta"});
+    term.expect_keys({"keep", "window", "kernel", "pool", "beta", "every"});
   else if (adaptive)
-    term.expect_keys({"keep", "window", "kernel", "pool", "floor"});
+    term.expect_keys({"keep", "window", "kernel", "pool", "floor", "every"});
   else
-    term.expect_keys({"keep", "window", "kernel", "pool"});
+    term.expect_keys({"keep", "window", "kernel", "pool", "every"});
   const int usual_window = pyramid ? 8 : 32;
   window_ = term.integer("window", 1, kMaxWindow, usual_window);
   kernel_ = term.integer("kernel", 1, kMaxWindow, 7);
@@ -33,6 +33,7 @@ SnapKvPolicy::SnapKvPolicy(const Term& term) {
   max_pool_ = pool != "avg";
   beta_ = term.integer("beta", 2, kMaxWindow, 20);
   floor_ = term.number("floor", 0, 1, 0.2);
+  every_ = Every(term);
 
   std::vector<std::string> arguments;
   if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
@@ -41,12 +42,18 @@ SnapKvPolicy::SnapKvPolicy(const Term& term) {
   if (!max_pool_) arguments.emplace_back("pool=avg");
   if (beta_ != 20) arguments.push_back(fmt::format("beta={}", beta_));
   if (floor_ != 0.2) arguments.push_back(fmt::format("floor={}", floor_));
+  every_.print_to(arguments);
   text_ = print_term(term.name, arguments);
 }
 
-Observe SnapKvPolicy::observes(Phase phase, Pos prompt_end) const {
-  if (phase == Phase::kDecode) return {};
-  return {.first_query = std::max(0, prompt_end - window_), .by_query_head = true};
+Observe SnapKvPolicy::observes(const Ahead& ahead) const {
+  Pos first = every_.first_query(ahead, window_);
+  if (ahead.phase != Phase::kDecode) {
+    // The prompt's end may come soon after a commit: then the queries before that score again, else only those after.
+    const Pos end = ahead.next_commit(), chosen = end == ahead.prompt_end ? 0 : end - ahead.grid;
+    first = std::max(chosen, end - window_);
+  }
+  return {.first_query = first, .by_query_head = true};
 }
 
 void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
@@ -56,9 +63,9 @@ void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
     keep[set] = every_row(sets[set]);
     const auto candidates =
         static_cast<std::size_t>(std::ranges::lower_bound(pos, step.length - window_) - pos.begin());
-    if (selects(step.phase)) scored.push_back(scores(sets[set], candidates));
+    if (selects(step)) scored.push_back(scores(sets[set], candidates));
   }
-  if (!selects(step.phase)) return;
+  if (!selects(step)) return;
   const std::vector<std::size_t> budget = budgets(step, scored);
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::size_t candidates = scored[set].size();
@@ -80,11 +87,13 @@ std::vector<double> SnapKvPolicy::scores(const HeadRows& rows, std::size_t candi
 }
 
 std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vector<std::vector<double>>& scores) const {
-  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.length) - window_));
+  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.prompt_length) - window_));
   std::vector<std::size_t> budget(scores.size(), even);
-  if (share_ == Share::kPyramid)
-    for (std::size_t set = 0; set < scores.size(); ++set)
-      budget[set] = pyramid_budget(even, scores[set].size(), window_, beta_, step.slot, step.slots);
+  if (share_ == Share::kPyramid) {
+    const Pos rows = step.window > 0 ? std::min(step.length, step.window - 1) : step.length;  // if none had gone
+    const auto before = static_cast<std::size_t>(std::max(0, rows - window_));
+    std::ranges::fill(budget, pyramid_budget(even, before, window_, beta_, step.slot, step.slots));
+  }
   if (share_ != Share::kByScore) return budget;
   // the floor of each head first, then the best of what is left in all heads: ties go to the lower head and position
   struct Candidate {
@@ -92,14 +101,16 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vect
     std::size_t set;
   };
   std::vector<Candidate> rest;
-  std::size_t left = 0;
+  std::size_t all = 0, floors = 0;
   for (std::size_t set = 0; set < scores.size(); ++set) {
     std::vector<double> best = scores[set];
     std::sort(best.begin(), best.end(), std::greater());
     budget[set] = std::min(best.size(), static_cast<std::size_t>(floor_ * static_cast<double>(even)));
-    left += std::min(best.size(), even) - budget[set];
+    all += best.size();
+    floors += budget[set];
     for (std::size_t row = budget[set]; row < best.size(); ++row) rest.push_back({best[row], set});
   }
+  const std::size_t left = std::min(all, even * scores.size()) - floors;
   std::stable_sort(rest.begin(), rest.end(), [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
   for (std::size_t i = 0; i < left; ++i) ++budget[rest[i].set];
   return budget;
@@ -107,10 +118,10 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vect
 
 Pos SnapKvPolicy::most_rows(Pos length, Pos prompt_length) const {
   const Pos kept = std::max(keep_.rows(prompt_length), window_);
-  const Pos most = share_ == Share::kByScore   ? prompt_length  // all that the other heads do not get
+  const Pos most = share_ == Share::kByScore   ? (every_ ? length : prompt_length)  // all that other heads do not get
                    : share_ == Share::kPyramid ? 2 * kept
                                                : kept;
-  return rows_after_prompt(most, length, prompt_length);
+  return every_.most_rows(most, length, prompt_length);
 }
 
 std::size_t pyramid_budget(std::size_t even, std::size_t rows, int window, int beta, int layer, int layers) {

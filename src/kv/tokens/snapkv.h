@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SnapKV (arXiv:2404.14469): what the last queries of a prompt look at, smoothed over neighbours, is kept, and the rows
-// of those queries. Chosen once, at the prompt's end; what is decoded is kept.
+// of those queries. Chosen at the prompt's end; under grid(N) at its commits too, by the last queries before each,
+// where a fraction is one of the text so far: nothing may depend on what is still to come.
 //   snapkv(…)
 //   keep=512      rows kept of the prompt, the window included; or a fraction of it. A shorter prompt is kept whole
 //   window=32     last queries of the prompt; their rows are always kept
-//   kernel=7      neighbours that a score is pooled over, odd
+//   kernel=7      neighbours, of the rows held, that a score is pooled over, odd
 //   pool=max|avg  (avg: zeros beyond the ends, always divided by the kernel)
+//   every=N       chosen again in decode by the last of its queries, see every.h; else what is decoded is kept
 // A KV head keeps rows of its own: each query head's scores are pooled, then averaged over the heads that read it.
 //
 //   adakv(…)      (arXiv:2407.11550) the same scores, the budget of a layer shared between its heads by them
@@ -16,6 +18,7 @@
 //   beta=20       how steep: the last layer's budget beside the window is a beta-th of the average's
 #pragma once
 #include "kv/tokens/budget.h"
+#include "kv/tokens/every.h"
 #include "kv/tokens/token_policy.h"
 
 namespace lamina {
@@ -25,11 +28,10 @@ class SnapKvPolicy : public TokenPolicy {
   explicit SnapKvPolicy(const Term& term);
 
   std::string text() const override { return text_; }
-  Observe observes(Phase phase, Pos prompt_end) const override;
+  Observe observes(const Ahead& ahead) const override;
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
-  // At a grid boundary the last queries are still to come.
-  bool selects(Phase phase) const override { return phase == Phase::kPromptEnd; }
+  bool selects(const Step& step) const override { return every_.is_due(step); }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 
@@ -42,6 +44,7 @@ class SnapKvPolicy : public TokenPolicy {
   Share share_ = Share::kEven;
   std::string text_;
   Budget keep_;
+  Every every_;
   int window_ = 0, kernel_ = 0, beta_ = 0;
   double floor_ = 0;
   bool max_pool_ = true;

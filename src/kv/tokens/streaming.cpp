@@ -42,13 +42,11 @@ Pos StreamingPolicy::newest(Pos prompt_length) const {
 }
 
 void StreamingPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  // Inside a prompt (grid) its end is not known: the fraction is one of the text so far.
-  const Pos prompt_length = step.phase == Phase::kDecode ? step.prompt_length : step.length;
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const std::span<const Pos> pos = sets[set].pos;
     const auto rank = [&](Pos first) { return std::ranges::lower_bound(pos, first) - pos.begin(); };
     const auto sinks = rank(sinks_);
-    const auto begin = std::max(rank(step.length - newest(prompt_length)), sinks);
+    const auto begin = std::max(rank(step.length - newest(step.prompt_length)), sinks);
     keep[set].resize(static_cast<std::size_t>(sinks + std::ssize(pos) - begin));
     std::iota(keep[set].begin(), keep[set].begin() + sinks, 0U);
     std::iota(keep[set].begin() + sinks, keep[set].end(), static_cast<std::uint32_t>(begin));

@@ -35,8 +35,4 @@ Keep every_row(const HeadRows& rows) {
   return all;
 }
 
-Pos rows_after_prompt(Pos kept, Pos length, Pos prompt_length) {
-  return std::min(length, std::min(prompt_length, kept) + std::max(0, length - prompt_length));
-}
-
 }  // namespace lamina

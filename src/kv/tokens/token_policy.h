@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -18,8 +19,21 @@ enum class Phase { kPrompt, kPromptEnd, kDecode };  // when a commit happens; kP
 struct Step {
   Phase phase = Phase::kDecode;
   Pos length = 0;         // tokens so far: the next token gets this position
-  Pos prompt_length = 0;  // tokens of the text up to the latest prompt end
+  Pos prompt_length = 0;  // tokens of the text up to the latest prompt end; inside a prompt up to here
+  Pos appended = 1;       // tokens that the step has added
+  Pos window = 0;         // sliding window of the slot's layers; 0: none
   int slot = 0, slots = 1;
+};
+
+// What is known of a text when a step begins.
+struct Ahead {
+  static constexpr Pos kUnknown = std::numeric_limits<Pos>::max();
+  Phase phase = Phase::kDecode;  // kPromptEnd: as kPrompt
+  Pos length = 0;                // tokens so far
+  Pos prompt_end = 0;            // where the prompt will end, in decode where it has ended
+  int grid = 0;                  // distance of commits inside the prompt; 0: there are none
+  // Where rows may go next in a prompt.
+  Pos next_commit() const { return length + std::min(prompt_end - length, grid > 0 ? grid - length % grid : kUnknown); }
 };
 
 // Which of the layers that read a slot are observed, and how their sums become one.
@@ -53,9 +67,6 @@ struct HeadRows {
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
 Keep every_row(const HeadRows& rows);
 
-// The most rows of a text of which `kept` of the prompt are held and all that came after it.
-Pos rows_after_prompt(Pos kept, Pos length, Pos prompt_length);
-
 // Drops, of the first `candidates` rows of the list, the `dropped` ones of the lowest score; of equal scores the lower
 // position stays. In decode that is one row: then the list is searched, not sorted.
 template <class Score>
@@ -70,8 +81,8 @@ class TokenPolicy {
   virtual int pinned_rows() const { return 0; }
   // Rows are re-numbered without gaps: the pinned run is seen as if it stood directly before the rest.
   virtual bool renumbers() const { return false; }
-  // What attention measures in a step of this phase (kPromptEnd: as kPrompt). `prompt_end`: where the prompt will end.
-  virtual Observe observes(Phase /*phase*/, Pos /*prompt_end*/) const { return {}; }
+  // What attention measures in the step. Sums of queries before the first one that it names are forgotten.
+  virtual Observe observes(const Ahead& /*ahead*/) const { return {}; }
   // Wants the norms of keys at a commit of this phase. (Not of layers whose keys are merged.)
   virtual bool reads_keys(Phase /*phase*/) const { return false; }
   // Wants to know what the tokens are.
@@ -81,13 +92,13 @@ class TokenPolicy {
   virtual bool by_head() const { return false; }
   // What is kept depends on the request's own queries, so no other request may start from it.
   virtual bool request_bound() const { return false; }
-  // Whether rows may go at a commit of this phase; else every row is kept and select() need not be asked.
-  virtual bool selects(Phase /*phase*/) const { return true; }
   // Of the rows that are not pinned only the oldest go.
   virtual bool oldest_first() const { return false; }
+  // Whether rows may go at the step's commit; else every row is kept and select() need not be asked.
+  virtual bool selects(const Step& /*step*/) const { return true; }
   // The rows to keep of each set of a slot.
   virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
-  // The most rows of a head that select() keeps of a text of `length` tokens (for admission and `plan`).
+  // The most rows of a head that select() keeps of a text of up to `length` tokens, for admission.
   virtual Pos most_rows(Pos length, Pos prompt_length) const = 0;
 };
 
