@@ -33,6 +33,8 @@ void validate(const KvSharerOptions& options, const KvShape& shape, const Senten
 KvSpec other_axes(const KvSharerOptions& options, const KvShape& shape) {
   KvSpec spec = KvSpec::parse(options.kv.empty() ? "f32" : options.kv, shape);
   require(spec.layers == own_layers(shape).map, "\"{}\" has a layers term, which is what is searched for", options.kv);
+  require(!spec.prunes(),
+          "\"{}\" leaves layers other tokens of a prompt, the search compares their rows token by token", options.kv);
   return spec;
 }
 

@@ -63,13 +63,11 @@ std::vector<Run*> Slot::runs() {
   return all;
 }
 
-void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v,
+void Slot::append(BlockPool& pool, int view, std::span<const Pos> pos, const float* k, const float* v,
                   std::size_t stride) {
   Run& tail = tail_.at(static_cast<std::size_t>(view));
-  const std::uint32_t row = rows_before(tail, first), n = static_cast<std::uint32_t>(tokens);
+  const std::uint32_t row = rows_before(tail, pos.front()), n = static_cast<std::uint32_t>(pos.size());
   tail.drop_back(pool, tail.rows() - row);
-  std::vector<Pos> pos(n);
-  std::iota(pos.begin(), pos.end(), first);
   tail.grow(pool, pos);
   tail.write(pool, row, n, RowKind::kKey, 0, k, stride);
   tail.write(pool, row, n, RowKind::kValue, 0, v, stride);

@@ -92,6 +92,7 @@ class Model {
   void begin(Step& step);
   void embed(Step& step);
   void replay(Step& step, int layer);
+  void prune(Step& step, int layer);
   void attention(Step& step, int layer);
   void project(Step& step, int layer);
   void append(Step& step, int layer);
