@@ -45,8 +45,7 @@ std::span<const float> Model::record(std::span<const Chunk> chunks, Workspace& w
 
 std::span<const float> Model::resume(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool,
                                      const StepTrace& from, int first, StepTrace& to) {
-  assert(
-      std::none_of(chunks.begin(), chunks.end(), [](const Chunk& c) { return iterates(c) || c.kv->spec().prunes(); }));
+  assert(std::none_of(chunks.begin(), chunks.end(), iterates));
   const std::size_t size = start(chunks, work);
   to.layers.resize(static_cast<std::size_t>(config_.layers));
   Step step{.chunks = chunks,
@@ -133,13 +132,15 @@ void Model::run(Step& step, int first, int last) {
 void Model::replay(Step& step, int layer) {
   const StepTrace::Layer& known = step.from->layers[static_cast<std::size_t>(layer)];
   const std::size_t width = static_cast<std::size_t>(config_.kv_heads) * static_cast<std::size_t>(config_.head_dim);
+  step.take_rows(known);
   step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
     if (writes(chunk, layer))
       chunk.kv->append(LayerId{layer}, step.positions(row, n), &known.k[row * width], &known.v[row * width]);
   });
   if (layer + 1 == step.first_layer) {
-    const auto& x = step.from->layers[static_cast<std::size_t>(step.first_layer)].x;
-    std::copy(x.begin(), x.end(), step.work.x.begin());
+    const StepTrace::Layer& next = step.from->layers[static_cast<std::size_t>(step.first_layer)];
+    step.take_rows(next);
+    std::copy(next.x.begin(), next.x.end(), step.work.x.begin());
   }
 }
 
@@ -148,7 +149,10 @@ void Model::attention(Step& step, int layer) {
   Workspace& work = step.work;
   if (step.to) {
     const auto end = work.x.begin() + static_cast<std::ptrdiff_t>(step.tokens) * config_.hidden;
-    step.to->layers[static_cast<std::size_t>(layer)].x.assign(work.x.begin(), end);
+    StepTrace::Layer& trace = step.to->layers[static_cast<std::size_t>(layer)];
+    trace.rows = step.rows;
+    trace.positions = work.positions;
+    trace.x.assign(work.x.begin(), end);
   }
   norm(step, work.x, w.attention_norm, work.h);
   project(step, layer);

@@ -31,6 +31,7 @@ void Model::prune(Step& step, int layer) {
   });
   step.rows = rows;
   step.tokens = to;
+  work.positions.resize(to);
 }
 
 }  // namespace lamina

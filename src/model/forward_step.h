@@ -34,6 +34,12 @@ struct Model::Step {
     std::size_t row = 0;
     for (std::size_t i = 0; i < chunks.size(); row += rows[i++]) fn(chunks[i], row, rows[i]);
   }
+  // What reaches a layer is what reached it when it was recorded.
+  void take_rows(const StepTrace::Layer& known) {
+    rows = known.rows;
+    work.positions = known.positions;
+    tokens = known.positions.size();
+  }
   std::span<const Pos> positions(std::size_t row, std::size_t n) const {
     return std::span(work.positions).subspan(row, n);
   }
