@@ -257,7 +257,7 @@ void Bench::play(Sequences& all, const Test& test) {
 
 void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
   while (kv.length() < length) {
-    const int tokens = std::min({batch_, kv.step_limit(), length - kv.length()});
+    const int tokens = kv.prompt_step(length - kv.length(), batch_);
     const Phase phase = kv.length() + tokens == length ? last : Phase::kPrompt;
     const Chunk one = chunk(kv, text, tokens, phase);
     step({&one, 1}, phase);

@@ -21,7 +21,9 @@ RECOVERIES = [0.9, 0.95, 0.98, 1.0]
 def methods(fraction):
     """(name, spec) of the methods that keep a fraction of the rows."""
     half = f"{fraction / 2:.6f}".rstrip("0")
-    return [("h2o", f"h2o(heavy={half},recent={half})"),
+    # its lowest layers have all rows: two fifths are the least that 30 layers can keep
+    pruned = [("pyramidinfer", "pyramidinfer(keep=0.4,recent=0.1)")] if fraction == 0.5 else []
+    return pruned + [("h2o", f"h2o(heavy={half},recent={half})"),
             ("h2o, oneshot", f"h2o(heavy={half},recent={half},oneshot)"),
             ("snapkv", f"snapkv(keep={fraction})"),
             ("adakv", f"adakv(keep={fraction})"),
@@ -114,7 +116,7 @@ def bits_section(args, model):
 def composition_section(args):
     shared = map_spec(strategy("smollm2", "25%", "--objective", "beam"))
     named = [(s.replace(shared, "KVSharer 25 %"), s) for s in
-             [f"{shared} + h2o", f"{shared} + h2o + k8v8", f"{shared} + snapkv(keep=0.25)", "minicache + k4v4",
+             [f"{shared} + h2o", f"{shared} + h2o + k8v8", f"{shared} + pyramidinfer", f"{shared} + snapkv(keep=0.25)", "minicache + k4v4",
               "minicache + k4v4 + rotate", "minicache + h2o", "minicache + streaming(keep=0.25)", "h2o + k8v8",
               "h2o + k4v4 + rotate", "snapkv(keep=0.25) + k8v8", "snapkv(keep=0.25) + k4v4 + rotate",
               "fastgen(recovery=0.95) + k8v8", "fastgen(recovery=0.95) + k4v4 + rotate",

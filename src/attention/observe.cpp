@@ -105,11 +105,12 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
     const int t = i / group_, head = block.kv_head * group_ + i % group_;
     const float lse = query.lse[static_cast<std::ptrdiff_t>(first_token + t) * shape_.heads + head];
     if (thread.visible[t].empty() || lse == kNoScore) continue;
+    const float counts = 1 + what.slope * static_cast<float>(query.pos[first_token + t] - what.first_query);
     float* const scores = thread.scores.data() + i * stride;
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
     mask(scores, tiles, thread.visible[t]);
     float* const sums = mass + static_cast<std::size_t>(what.by_query_head ? i % group_ * what.kinds() : 0) * block.all;
-    kernels_.weigh(scores, n, lse, sums);
+    kernels_.weigh(scores, n, lse - std::log(counts), sums);
     if (what.far == 0) continue;
     const Pos* const end =
         std::upper_bound(segment.pos, segment.pos + segment.rows(), query.pos[first_token + t] - what.far);

@@ -36,6 +36,11 @@ KvSpec other_axes(const KvSharerOptions& options, const KvShape& shape) {
   return spec;
 }
 
+// What layers are ranked by where a token policy leaves them other rows.
+std::vector<LayerRows> dense_rows(Model& model, ThreadPool& pool, const Sentences& sentences, MapTrial::Feed feed) {
+  return MapTrial(model, pool, sentences, KvSpec::parse("f32", model.shape()), feed).mean_rows();
+}
+
 MapChoice choose(const std::vector<LayerPair>& ranking, int layers, const KvSharerOptions& options,
                  const MapJudge& judge) {
   if (options.objective == KvSharerObjective::kCosine)
@@ -58,7 +63,8 @@ KvSharerSearch search_kvsharer(Model& model, ThreadPool& pool, const Sentences& 
   KvSharerSearch search;
   search.options = options;
   if (!options.kv.empty()) search.options.kv = spec.text();
-  search.ranking = rank_pairs(all.mean_rows(), shape, options.ranking);
+  search.ranking =
+      rank_pairs(spec.prunes() ? dense_rows(model, pool, sentences, feed) : all.mean_rows(), shape, options.ranking);
 
   double last = std::numeric_limits<double>::quiet_NaN();
   MapJudge judge;

@@ -42,8 +42,7 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
           room(), options_.context);
   kv_.expect_prompt(static_cast<Pos>(tokens.size()));
   for (std::size_t done = 0; done < tokens.size();) {
-    const std::size_t n = std::min(
-        {tokens.size() - done, static_cast<std::size_t>(options_.batch), static_cast<std::size_t>(kv_.step_limit())});
+    const auto n = static_cast<std::size_t>(kv_.prompt_step(static_cast<Pos>(tokens.size() - done), options_.batch));
     const bool end = done + n == tokens.size();
     const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
     last = step(tokens.subspan(done, n), wanted, end ? end_phase : Phase::kPrompt);

@@ -16,7 +16,9 @@ class Session {
   struct Options {
     std::shared_ptr<const KvSpec> spec;
     Pos context = 0;  // most tokens that the sequence may have
-    int batch = 512;  // most tokens of a prompt that one step takes
+    // Most tokens of a prompt that one step takes. A token policy that prunes between layers takes the whole prompt in
+    // one step whatever it says: working memory then grows with the prompt.
+    int batch = 512;
   };
 
   // Called after each step of a prompt with the number of its tokens done so far; false stops there.

@@ -14,6 +14,7 @@ struct Observe {
   Pos first_query = kNever;    // queries from this position on are observed
   Pos far = 0;                 // > 0: also the part of queries at least so many positions behind the row
   bool by_query_head = false;  // a sum for each query head, else one for all that read a KV head
+  float slope = 0;             // a prompt's query at position p counts 1 + slope (p - first_query)
 
   bool any() const { return first_query != kNever; }
   int kinds() const { return far > 0 ? 2 : 1; }

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
-#include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -18,6 +18,12 @@ std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
   std::vector<float> result(x, x + size);
   for (std::size_t at = 0; at < size; at += static_cast<std::size_t>(head_dim)) hadamard(&result[at], head_dim);
   return result;
+}
+
+std::vector<Pos> positions(Pos first, int tokens) {
+  std::vector<Pos> pos(static_cast<std::size_t>(tokens));
+  std::iota(pos.begin(), pos.end(), first);
+  return pos;
 }
 
 }  // namespace
@@ -75,20 +81,24 @@ KvSequence KvSequence::fork() const {
 }
 
 void KvSequence::append(LayerId layer, Pos first, int tokens, const float* k, const float* v) {
+  append(layer, positions(first, tokens), k, v);
+}
+
+void KvSequence::append(LayerId layer, std::span<const Pos> pos, const float* k, const float* v) {
   const Route& route = spec_->layers[layer];
-  assert(route.writes.has_value() && first >= length_);
+  assert(route.writes.has_value() && pos.front() >= length_ && std::ranges::is_sorted(pos));
   std::vector<Slot>& slots = parts_[static_cast<std::size_t>(index(*route.writes))].slots;
   const auto width = static_cast<std::size_t>(shape_.kv_heads) * static_cast<std::size_t>(shape_.head_dim);
   std::vector<float> rotated_k, rotated_v;
   if (spec_->rotate && k != nullptr) {
-    rotated_k = rotated(k, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
-    rotated_v = rotated(v, static_cast<std::size_t>(tokens) * width, shape_.head_dim);
+    rotated_k = rotated(k, pos.size() * width, shape_.head_dim);
+    rotated_v = rotated(v, pos.size() * width, shape_.head_dim);
     k = rotated_k.data();
     v = rotated_v.data();
   }
   std::size_t column = 0;
   for (Slot& slot : slots) {
-    slot.append(*pool_, route.view, first, tokens, k ? k + column : nullptr, v ? v + column : nullptr, width);
+    slot.append(*pool_, route.view, pos, k ? k + column : nullptr, v ? v + column : nullptr, width);
     column += static_cast<std::size_t>(slot.heads()) * static_cast<std::size_t>(shape_.head_dim);
   }
 }
@@ -139,6 +149,27 @@ Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   return {.what = what, .mass = parts.mass, .apart = !prompt};
 }
 
+Keep KvSequence::survivors(LayerId layer, int tokens, std::span<const Pos> pos) {
+  const TokenPolicy* const policy = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))].policy;
+  const bool prunes = policy != nullptr && policy->prunes();
+  assert(!prunes || prompt_end_ <= length_ + tokens);
+  const auto heads = segments(layer);
+  const Observation given = prunes ? observe(layer, tokens, true) : Observation{};
+  if (given.mass.empty()) return every_row({.pos = pos});
+  std::vector<float> mass(pos.size() * heads.size());  // [row][kv_head]
+  for (std::size_t h = 0; h < heads.size(); ++h) {
+    std::size_t row = 0, before = 0;
+    for (const Segment& s : heads[h]) {
+      for (std::uint32_t i = 0; i < s.rows(); ++i)  // rows of this step are the newest, and none of them is missing
+        if (s.pos[i] >= pos.front()) mass[row++ * heads.size() + h] = given.mass[h][before + s.first % kTileRows + i];
+      before += std::size_t{s.tiles()} * kTileRows;
+    }
+    assert(row == pos.size());
+  }
+  return policy->prune(index(layer), shape_.layers, length_ + tokens,
+                       {.pos = pos, .mass = mass, .columns = static_cast<int>(heads.size())});
+}
+
 void KvSequence::discard() {
   each_slot([&](Slot& slot) {
     slot.unstage();
@@ -146,8 +177,10 @@ void KvSequence::discard() {
   });
 }
 
-int KvSequence::step_limit() const {
-  return spec_->grid > 0 ? spec_->grid - length_ % spec_->grid : std::numeric_limits<int>::max();
+int KvSequence::prompt_step(Pos left, int batch) const {
+  if (spec_->prunes()) return left;
+  const int most = std::min(left, batch);
+  return spec_->grid > 0 ? std::min(most, spec_->grid - length_ % spec_->grid) : most;
 }
 
 void KvSequence::truncate(Pos length) {
@@ -214,17 +247,23 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
   KvSequence sequence(spec, shape, pool);
   KvPlan plan{};
   const auto step = [&](Phase phase, int tokens) {
-    for (const auto& writers : spec->layers.writers)
-      for (const LayerId writer : writers) sequence.append(writer, sequence.length(), tokens, nullptr, nullptr);
-    for (int layer = 0; layer < shape.layers; ++layer)
-      sequence.observe(LayerId{layer}, tokens, phase != Phase::kDecode);
+    std::vector<Pos> pos = positions(sequence.length(), tokens);
+    for (int i = 0; i < shape.layers; ++i) {
+      const LayerId layer{i};
+      if (spec->layers[layer].writes) sequence.append(layer, pos, nullptr, nullptr);
+      sequence.observe(layer, tokens, phase != Phase::kDecode);
+      if (phase == Phase::kDecode || !spec->prunes()) continue;
+      const Keep keep = sequence.survivors(layer, tokens, pos);  // of equal sums: how many, not which
+      std::transform(keep.begin(), keep.end(), pos.begin(), [&](std::uint32_t row) { return pos[row]; });
+      pos.resize(keep.size());
+    }
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
     sequence.commit(phase, tokens);
     plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
   };
   sequence.expect_prompt(prompt);
   while (sequence.length() < prompt) {
-    const int tokens = std::min({batch, sequence.step_limit(), prompt - sequence.length()});
+    const int tokens = sequence.prompt_step(prompt - sequence.length(), batch);
     step(sequence.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);
   }
   for (int i = 0; i < decoded; ++i) step(Phase::kDecode, 1);

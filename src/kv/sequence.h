@@ -23,10 +23,11 @@ class KvSequence {
   KvSequence& operator=(KvSequence&& other) noexcept;
   KvSequence& operator=(const KvSequence&) = delete;
 
-  // Rows of `tokens` tokens from position `first` on, written by `layer`. `first` is at least length() and leaves no
-  // gap; rows that the layer has appended there since the last commit are replaced (LCKV's passes).
-  // k, v: [tokens][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes.
-  void append(LayerId layer, Pos first, int tokens, const float* k, const float* v);
+  // Rows of these positions, ascending from length() on, written by `layer`; what the layer has appended from the first
+  // of them on since the last commit is replaced (LCKV's passes). Positions may be missing where the policy prunes.
+  // k, v: [pos][kv_heads][head_dim] float32, k with rope applied. Only for layers whose route writes.
+  void append(LayerId layer, std::span<const Pos> pos, const float* k, const float* v);
+  void append(LayerId layer, Pos first, int tokens, const float* k, const float* v);  // [first, first + tokens)
 
   // What `layer` reads: [kv_head] lists of segments, valid until the next append or commit, or until another layer of
   // its slot asks.
@@ -40,6 +41,9 @@ class KvSequence {
   // Where attention adds up what the spec's token policy wants to know of the queries of `layer` in this step, after
   // its rows were appended; nothing to observe is an empty one. Valid as segments() is.
   Observation observe(LayerId layer, int tokens, bool prompt);
+  // In a step of a prompt of `tokens` tokens, after the attention of `layer`, which had the rows of `pos`: which of
+  // them the next layer gets. All, unless the policy prunes and the layer was observed.
+  Keep survivors(LayerId layer, int tokens, std::span<const Pos> pos);
 
   // Ends a step in which `appended` tokens were appended and the first `accepted` of them are to stay: drops the
   // others' rows, then evict -> merge -> encode, unless the step is inside a prompt and not at a grid boundary.
@@ -49,8 +53,9 @@ class KvSequence {
   // Drops what was appended since the last commit: for a step that failed half-way.
   void discard();
 
-  // How many of the next tokens may be appended in one step of a prompt: commits happen at grid boundaries.
-  int step_limit() const;
+  // How many of the `left` tokens of a prompt its next step takes: up to `batch`, and no further than a grid boundary,
+  // where a commit happens; all of them if the policy prunes.
+  int prompt_step(Pos left, int batch) const;
 
   // Forgets the tokens from position `length` on. Error with the reason where that state cannot be had back.
   void truncate(Pos length);

@@ -63,13 +63,11 @@ std::vector<Run*> Slot::runs() {
   return all;
 }
 
-void Slot::append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v,
+void Slot::append(BlockPool& pool, int view, std::span<const Pos> pos, const float* k, const float* v,
                   std::size_t stride) {
   Run& run = is_pair() ? tail_.at(static_cast<std::size_t>(view)) : rows_[0];
-  const std::uint32_t row = rows_before(run, first), n = static_cast<std::uint32_t>(tokens);
+  const std::uint32_t row = rows_before(run, pos.front()), n = static_cast<std::uint32_t>(pos.size());
   run.drop_back(pool, run.rows() - row);
-  std::vector<Pos> pos(n);
-  std::iota(pos.begin(), pos.end(), first);
   run.grow(pool, pos);
   run.write(pool, row, n, RowKind::kKey, 0, k, stride);
   run.write(pool, row, n, RowKind::kValue, 0, v, stride);

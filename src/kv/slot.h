@@ -47,9 +47,9 @@ class Slot {
   // merge: null unless two layers write the slot; outlives it.
   Slot(const KvShape& shape, std::size_t block_bytes, const SlotFormats& formats, Pos window, const MiniCache* merge);
 
-  // Rows of positions from `first` on; what the view has there is replaced. k, v: [tokens][kv_heads][head_dim],
-  // `stride` floats from token to token.
-  void append(BlockPool& pool, int view, Pos first, int tokens, const float* k, const float* v, std::size_t stride);
+  // Rows of these positions, ascending; what the view has from the first of them on is replaced.
+  // k, v: [pos][kv_heads][head_dim], `stride` floats from row to row.
+  void append(BlockPool& pool, int view, std::span<const Pos> pos, const float* k, const float* v, std::size_t stride);
   // What a layer reads: [kv_head] lists of segments, valid until the slot changes or is asked again. `renumbers`: the
   // pinned rows are seen as if they stood directly before the others.
   std::span<const std::span<const Segment>> segments(int view, bool renumbers);

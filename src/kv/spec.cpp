@@ -41,7 +41,6 @@ constexpr RowFormats kRowFormats[] = {
 constexpr std::string_view kPlanned[] = {
     "expected",
     "kvzip",
-    "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -242,8 +241,23 @@ std::vector<SlotSpec> slots_of(const LayerMap& layers, const Parts& parts) {
   return slots;
 }
 
+// Error where layers would have to agree on rows that one of them never got.
+void check_pruning(const KvSpec& spec) {
+  const auto prunes = [](const SlotSpec& slot) { return slot.tokens != nullptr && slot.tokens->prunes(); };
+  const auto pruned = std::ranges::find_if(spec.slots, prunes);
+  if (pruned == spec.slots.end()) return;
+  const std::string name = pruned->tokens->text();
+  require(std::ranges::all_of(spec.slots, [&](const SlotSpec& slot) { return slot.tokens == pruned->tokens; }),
+          "{} decides what reaches the layers above, so all layers need it", name);
+  require(spec.grid == 0, "{} needs a prompt as a whole, grid cuts it", name);
+  for (int i = 0; i < spec.layers.slots(); ++i)
+    require(spec.layers.views(SlotId{i}) == 1, "{} leaves the two layers of a pair other rows, minicache merges them",
+            name);
+}
+
 // Error for a policy that cannot work on these layers.
 void check(const KvSpec& spec) {
+  check_pruning(spec);
   for (int i = 0; i < spec.layers.slots(); ++i) {
     const auto& policy = spec[SlotId{i}].tokens;
     if (policy == nullptr) continue;

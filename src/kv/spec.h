@@ -61,6 +61,8 @@ struct KvSpec {
   const SlotSpec& operator[](SlotId slot) const { return slots.at(static_cast<std::size_t>(index(slot))); }
   // Whether a slot's policy measures attention.
   bool observes() const;
+  // Whether the policy drops rows of a prompt between layers: then it is the policy of all slots.
+  bool prunes() const { return !slots.empty() && slots.front().tokens && slots.front().tokens->prunes(); }
 
  private:
   std::string text_, key_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The transformer, top to bottom. The only file that sees both the model and attention.
+// The transformer, top to bottom: where the model meets the cache and attention (and forward_prune.cpp).
 #include "model/forward.h"
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "kernels/kernels.h"
 #include "model/dequant.h"
+#include "model/forward_step.h"
 #include "model/token_classes.h"
 #include "model/tokenizer_data.h"
 
@@ -26,25 +26,6 @@ bool all_finite(const float* x, std::size_t n) {
 }
 
 }  // namespace
-
-struct Model::Step {
-  std::span<const Chunk> chunks;
-  Workspace& work;
-  ThreadPool& pool;
-  const Kernels& ops;
-  std::size_t logits = 0;   // rows of logits that the call has already
-  Pos ahead = 0;            // tokens that the sequence has beyond its last commit
-  StepTrace* to = nullptr;  // what is recorded
-  const StepTrace* from = nullptr;
-  int first_layer = 0;     // layers below it come from `from`
-  std::size_t tokens = 0;  // of all chunks
-
-  // Calls fn(row) for every token of the step.
-  template <class Fn>
-  void each_row(Fn&& fn) {
-    pool.parallel_for(static_cast<int>(tokens), [&](int row, int) { fn(static_cast<std::size_t>(row)); });
-  }
-};
 
 std::span<const float> Model::forward(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool) {
   const std::size_t size = start(chunks, work);
@@ -83,6 +64,10 @@ std::size_t Model::start(std::span<const Chunk> chunks, Workspace& work) const {
   std::size_t rows = 0;
   for (const Chunk& chunk : chunks) {
     assert(chunk.kv != nullptr && !chunk.tokens.empty());
+    require(chunk.logits != Chunk::Logits::kAll || !chunk.prompt || !chunk.kv->spec().prunes(),
+            "under \"{}\" tokens of a prompt do not reach the last layer, so they have no logits; continuations of a "
+            "prompt have (eval ppl: --prompt and --score)",
+            chunk.kv->spec().text());
     rows += chunk.logits == Chunk::Logits::kAll ? chunk.tokens.size() : chunk.logits == Chunk::Logits::kLast ? 1 : 0;
   }
   const std::size_t size = rows * static_cast<std::size_t>(config_.vocab);
@@ -139,6 +124,7 @@ void Model::run(Step& step, int first, int last) {
   for (int layer = first; layer < last; ++layer) {
     attention(step, layer);
     feed_forward(step, layer);
+    if (layer + 1 < config_.layers) prune(step, layer);
   }
 }
 
@@ -146,16 +132,15 @@ void Model::run(Step& step, int first, int last) {
 void Model::replay(Step& step, int layer) {
   const StepTrace::Layer& known = step.from->layers[static_cast<std::size_t>(layer)];
   const std::size_t width = static_cast<std::size_t>(config_.kv_heads) * static_cast<std::size_t>(config_.head_dim);
-  std::size_t row = 0;
-  for (const Chunk& chunk : step.chunks) {
+  step.take_rows(known);
+  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
     if (writes(chunk, layer))
-      chunk.kv->append(LayerId{layer}, chunk.kv->length(), static_cast<int>(chunk.tokens.size()), &known.k[row * width],
-                       &known.v[row * width]);
-    row += chunk.tokens.size();
-  }
+      chunk.kv->append(LayerId{layer}, step.positions(row, n), &known.k[row * width], &known.v[row * width]);
+  });
   if (layer + 1 == step.first_layer) {
-    const auto& x = step.from->layers[static_cast<std::size_t>(step.first_layer)].x;
-    std::copy(x.begin(), x.end(), step.work.x.begin());
+    const StepTrace::Layer& next = step.from->layers[static_cast<std::size_t>(step.first_layer)];
+    step.take_rows(next);
+    std::copy(next.x.begin(), next.x.end(), step.work.x.begin());
   }
 }
 
@@ -164,7 +149,10 @@ void Model::attention(Step& step, int layer) {
   Workspace& work = step.work;
   if (step.to) {
     const auto end = work.x.begin() + static_cast<std::ptrdiff_t>(step.tokens) * config_.hidden;
-    step.to->layers[static_cast<std::size_t>(layer)].x.assign(work.x.begin(), end);
+    StepTrace::Layer& trace = step.to->layers[static_cast<std::size_t>(layer)];
+    trace.rows = step.rows;
+    trace.positions = work.positions;
+    trace.x.assign(work.x.begin(), end);
   }
   norm(step, work.x, w.attention_norm, work.h);
   project(step, layer);
@@ -211,17 +199,14 @@ void Model::project(Step& step, int layer) {
     kv_products_ += step.tokens;
   } else {
     multiply(step, {queries});
-    std::size_t row = 0;
-    for (const Chunk& chunk : step.chunks) {
-      if (writes(chunk, layer)) {
-        work.input.set(&work.h[row * static_cast<std::size_t>(config_.hidden)], static_cast<int>(chunk.tokens.size()),
-                       config_.hidden, step.pool);
-        const auto [keys, values] = keys_values(row);
-        multiply(step, {keys, values});
-        kv_products_ += chunk.tokens.size();
-      }
-      row += chunk.tokens.size();
-    }
+    step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
+      if (!writes(chunk, layer)) return;
+      const float* const h = &work.h[row * static_cast<std::size_t>(config_.hidden)];
+      work.input.set(h, static_cast<int>(n), config_.hidden, step.pool);
+      const auto [keys, values] = keys_values(row);
+      multiply(step, {keys, values});
+      kv_products_ += n;
+    });
   }
   if (!w.q_norm.empty()) norm_heads(step, work.q, config_.heads, w.q_norm);
   if (!w.k_norm.empty()) norm_heads(step, work.k, config_.kv_heads, w.k_norm);
@@ -243,17 +228,13 @@ void Model::append(Step& step, int layer) {
     trace.k.assign(work.k.begin(), work.k.begin() + size);
     trace.v.assign(work.v.begin(), work.v.begin() + size);
   }
-  std::size_t row = 0;
-  for (const Chunk& chunk : step.chunks) {
-    if (writes(chunk, layer)) {
-      const std::size_t size = chunk.tokens.size() * width;
-      require(all_finite(&work.k[row * width], size) && all_finite(&work.v[row * width], size),
-              "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
-      chunk.kv->append(LayerId{layer}, chunk.kv->length() + step.ahead, static_cast<int>(chunk.tokens.size()),
-                       &work.k[row * width], &work.v[row * width]);
-    }
-    row += chunk.tokens.size();
-  }
+  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
+    if (!writes(chunk, layer)) return;
+    const float *const k = &work.k[row * width], *const v = &work.v[row * width];
+    require(all_finite(k, n * width) && all_finite(v, n * width),
+            "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
+    chunk.kv->append(LayerId{layer}, step.positions(row, n), k, v);
+  });
 }
 
 // Queries are handed over unrotated: attention rotates them once for each position shift among the segments.
@@ -265,12 +246,11 @@ void Model::attend_rows(Step& step, int layer) {
                              .head_dim = config_.head_dim,
                              .scale = config_.attention_scale};
   work.queries.clear();
-  std::size_t row = 0;
-  for (const Chunk& chunk : step.chunks) {
+  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
     const Route& route = chunk.kv->spec().layers[LayerId{layer}];
     work.queries.push_back(
         {.q = &work.q[row * width],
-         .pos = std::span(work.positions).subspan(row, chunk.tokens.size()),
+         .pos = step.positions(row, n),
          .segments = chunk.kv->segments(LayerId{layer}),
          .out = &work.attended[row * width],
          .sees = {.window = route.window, .lagged = route.lagged},
@@ -278,15 +258,16 @@ void Model::attend_rows(Step& step, int layer) {
          .prompt = chunk.prompt,
          .rotate = chunk.kv->spec().rotate,
          .observation = chunk.kv->observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
-    row += chunk.tokens.size();
-  }
+  });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
 
 void Model::begin(Step& step) {
   Workspace& work = step.work;
   work.positions.clear();
+  step.rows.clear();
   for (const Chunk& chunk : step.chunks) {
+    step.rows.push_back(chunk.tokens.size());
     Pos pos = chunk.kv->length() + step.ahead;
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
@@ -344,13 +325,10 @@ std::size_t Model::head(Step& step) {
     norm(step, work.x, weights_.norm, step.to->h);
   }
   std::vector<std::size_t> wanted;
-  std::size_t row = 0;
-  for (const Chunk& chunk : step.chunks) {
-    const std::size_t end = row + chunk.tokens.size();
-    if (chunk.logits == Chunk::Logits::kLast) row = end - 1;
-    if (chunk.logits == Chunk::Logits::kNone) row = end;
-    for (; row < end; ++row) wanted.push_back(row);
-  }
+  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
+    if (chunk.logits == Chunk::Logits::kLast) wanted.push_back(row + n - 1);
+    for (std::size_t i = 0; chunk.logits == Chunk::Logits::kAll && i < n; ++i) wanted.push_back(row + i);
+  });
   if (wanted.empty()) return 0;
   for (std::size_t i = 0; i < wanted.size(); ++i)
     step.ops.rmsnorm(&work.x[wanted[i] * hidden], weights_.norm.data(), hidden, config_.norm_eps, &work.h[i * hidden]);

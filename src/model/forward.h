@@ -32,8 +32,10 @@ struct Chunk {
 // The states of one step, layer by layer: what a search records once, to feed it back to steps that differ only above.
 struct StepTrace {
   struct Layer {
-    std::vector<float> x;     // [tokens][hidden] before the layer
-    std::vector<float> k, v;  // [tokens][kv_heads][head_dim] as appended; empty where no chunk's map writes
+    std::vector<std::size_t> rows;  // [chunk] tokens that reach the layer: a token policy may prune a prompt
+    std::vector<Pos> positions;     // [tokens] theirs
+    std::vector<float> x;           // [tokens][hidden] before the layer
+    std::vector<float> k, v;        // [tokens][kv_heads][head_dim] as appended; empty where no chunk's map writes
   };
   std::vector<Layer> layers;
   std::vector<float> h;  // [tokens][hidden] after the final norm
@@ -92,6 +94,7 @@ class Model {
   void begin(Step& step);
   void embed(Step& step);
   void replay(Step& step, int layer);
+  void prune(Step& step, int layer);
   void attention(Step& step, int layer);
   void project(Step& step, int layer);
   void append(Step& step, int layer);

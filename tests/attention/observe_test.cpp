@@ -93,12 +93,13 @@ class Measured {
                                        static_cast<std::size_t>(w_.c.head_dim)};
         const auto eager =
             reference::attend(shape_of(w_.c), rope_of(w_.c), q, query.pos[0], rows, {w_.c.window, w_.c.lagged});
+        const double counts = 1 + static_cast<double>(w_.what.slope) * (query.pos[0] - w_.what.first_query);
         for (std::size_t row = 0; row < rows.size(); ++row)
           for (int kind = 0; kind < w_.what.kinds(); ++kind) {
             if (kind == 1 && query.pos[0] - rows[row].pos < w_.what.far) continue;
             const int column = (w_.what.by_query_head ? j : 0) * w_.what.kinds() + kind;
             const std::size_t token = w_.decode ? static_cast<std::size_t>(t) : 0;
-            sums[(token * columns + static_cast<std::size_t>(column)) * all + at[row]] += eager.mass[row];
+            sums[(token * columns + static_cast<std::size_t>(column)) * all + at[row]] += counts * eager.mass[row];
           }
       }
     return sums;
@@ -126,6 +127,16 @@ constexpr std::pair<Format, Format> kTwoFormats[] = {{Format::kF32, Format::kF32
 
 // Runs as a slot of every kind has them, dead rows, gains and a shift among them.
 const std::vector<RunRows> kRuns{{5, 2, 30}, {150, 37, 0, true, true}, {0, 0}, {33, 15, -2, false, true}, {70, 9}};
+
+// Later queries of a prompt count more, or less; far sums too.
+TEST(Observe, QueriesCountByTheirPosition) {
+  for (const float slope : {0.2F / 37, 0.5F, -0.01F})
+    for (const Pos far : {0, 7}) {
+      const Case c{.heads = 6, .kv_heads = 2, .tokens = 40, .runs = kRuns};
+      const Watched w{.c = c, .what = {.first_query = 220, .far = far, .by_query_head = true, .slope = slope}};
+      EXPECT_LE(worst(w), tolerance(w)) << slope << " far " << far;
+    }
+}
 
 TEST(Observe, EveryFormatOnEveryInstructionSet) {
   for (const Isa isa : kAllIsas) {

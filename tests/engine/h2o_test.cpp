@@ -122,7 +122,7 @@ class H2oModel : public ::testing::TestWithParam<const char*> {
       if (phase == Phase::kPromptEnd) add_kept(kv, result.layers);
     };
     while (kv.length() < prompt) {
-      const int tokens = std::min({batch, kv.step_limit(), prompt - kv.length()});
+      const int tokens = kv.prompt_step(prompt - kv.length(), batch);
       step(kv.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);
     }
     while (kv.length() < static_cast<Pos>(tokens_.size())) step(Phase::kDecode, 1);

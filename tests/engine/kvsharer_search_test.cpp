@@ -107,7 +107,8 @@ TEST_P(KvSharerSearchTest, AResumedMapEqualsItsFullForwardBitForBit) {
 
 TEST_P(KvSharerSearchTest, HalvesAreCommittedAndFedTokenByToken) {
   sentences_ = some_sentences(3, 90, model_.config().vocab);  // long enough for rows to be encoded and dropped
-  for (const char* bits : {"k8v8", "streaming(sinks=2,window=20) + k8v4", "k4v4 + grid(16)"}) {
+  for (const char* bits :
+       {"k8v8", "streaming(sinks=2,window=20) + k8v4", "k4v4 + grid(16)", "pyramidinfer(keep=0.3,min=4) + f32"}) {
     SCOPED_TRACE(bits);
     MapTrial trial(model_, pool_, sentences_, spec(bits), MapTrial::Feed::kHalves);
     const Targets target = with_source(identity(), 2, 1);

@@ -104,7 +104,7 @@ class Fed {
   void prompt(Pos tokens, int batch) {
     kv.expect_prompt(tokens);
     for (const Pos end = kv.length() + tokens; kv.length() < end;) {
-      const int n = std::min({batch, kv.step_limit(), end - kv.length()});
+      const int n = kv.prompt_step(end - kv.length(), batch);
       step(kv.length() + n == end ? Phase::kPromptEnd : Phase::kPrompt, n);
     }
   }
@@ -280,7 +280,7 @@ TEST(BoundedPrompt, TheLastQueriesBeforeEachCommitScore) {
     fed.kv.expect_prompt(prompt);
     std::map<Pos, std::pair<Pos, bool>> seen;  // by length: the first query, and whether sums stay after the step
     while (fed.kv.length() < prompt) {
-      const int n = std::min({batch, fed.kv.step_limit(), prompt - fed.kv.length()});
+      const int n = fed.kv.prompt_step(prompt - fed.kv.length(), batch);
       fed.step(fed.kv.length() + n == prompt ? Phase::kPromptEnd : Phase::kPrompt, n);
       const Pos first = fed.observed.empty() ? -1 : *fed.observed.begin();
       seen[fed.kv.length()] = {first, fed.kv.bytes().mass > 0};

@@ -158,7 +158,7 @@ class KvOps {
 
   void step(Twins& t, Phase phase, int tokens, int accepted) {
     if (t.kv.length() > 400) return;
-    if (phase != Phase::kDecode) accepted = tokens = std::min(tokens, t.kv.step_limit());
+    if (phase != Phase::kDecode) accepted = tokens = t.kv.prompt_step(tokens, tokens);
     std::vector<float> k(static_cast<std::size_t>(tokens * shape_.kv_heads * shape_.head_dim)), v(k.size());
     for (int layer = 0; layer < shape_.layers; ++layer) {
       if (spec_->layers[LayerId{layer}].writes) {

@@ -138,7 +138,7 @@ TEST(Plan, EqualsAllocation) {
           peak = std::max(peak, kv.bytes().total());
         };
         while (kv.length() < prompt) {
-          const int n = std::min({128, kv.step_limit(), prompt - kv.length()});
+          const int n = kv.prompt_step(prompt - kv.length(), 128);
           step(kv.length() + n == prompt ? Phase::kPromptEnd : Phase::kPrompt, n);
         }
         for (int i = 0; i < 70; ++i) step(Phase::kDecode, 1);
@@ -184,7 +184,7 @@ TEST(Plan, NearTheAllocationOfRowsThatDependOnData) {
         peak = std::max(peak, kv.bytes().total());
       };
       while (kv.length() < 400) {
-        const int n = std::min({128, kv.step_limit(), 400 - kv.length()});
+        const int n = kv.prompt_step(400 - kv.length(), 128);
         step(kv.length() + n == 400 ? Phase::kPromptEnd : Phase::kPrompt, n);
       }
       for (int i = 0; i < decoded; ++i) step(Phase::kDecode, 1);
@@ -236,6 +236,36 @@ TEST(Sequence, StreamingHoldsSinksAndWindowAndClosesTheGap) {
   kv.commit(Phase::kDecode, 1);
   EXPECT_EQ(kv.bytes().rows, 23U * 16 * 2 * 2);
   EXPECT_THROW(kv.truncate(50), Error);
+}
+
+// A layer that some tokens of a prompt do not reach has no rows of them; text goes on after the last one all the same.
+TEST(Sequence, PositionsMayBeMissing) {
+  const KvShape s = shape(2, 1, 16);
+  BlockPool pool(s, 1 << 20);
+  KvSequence kv(spec("pyramidinfer + f32", s), s, pool);
+  const std::vector<float> rows(40 * 16, 0.5F), others(40 * 16, 2.0F);
+  const auto positions = [&](int layer) {
+    std::vector<Pos> pos;
+    for (const Segment& part : kv.segments(LayerId{layer})[0]) pos.insert(pos.end(), part.pos, part.pos + part.rows());
+    return pos;
+  };
+  const std::vector<Pos> some = {0, 3, 4, 20, 39};
+  kv.append(LayerId{0}, 0, 40, rows.data(), rows.data());
+  kv.append(LayerId{1}, 0, 40, rows.data(), rows.data());
+  kv.append(LayerId{1}, some, others.data(), others.data());  // in place of what was there from 0 on
+  EXPECT_EQ(positions(1), some);
+  kv.commit(Phase::kPromptEnd, 40);
+  EXPECT_EQ(kv.length(), 40);
+  EXPECT_EQ(kv.live_rows(SlotId{0}), (std::vector<std::size_t>{40}));
+  EXPECT_EQ(kv.live_rows(SlotId{1}), (std::vector<std::size_t>{5}));
+  EXPECT_DOUBLE_EQ(kv.kept_fraction(), 45. / 80);
+  for (int layer = 0; layer < 2; ++layer) kv.append(LayerId{layer}, kv.length(), 1, rows.data(), rows.data());
+  kv.commit(Phase::kDecode, 1);
+  EXPECT_EQ(positions(1), (std::vector<Pos>{0, 3, 4, 20, 39, 40}));
+  const std::vector<Pos> later = {42, 45};
+  kv.append(LayerId{1}, later, rows.data(), rows.data());
+  kv.discard();
+  EXPECT_EQ(positions(1), (std::vector<Pos>{0, 3, 4, 20, 39, 40}));
 }
 
 TEST(Sequence, TruncateEqualsNeverHavingGoneAhead) {

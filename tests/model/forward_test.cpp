@@ -44,7 +44,7 @@ std::vector<float> run(Model& model, ThreadPool& pool, const std::string& text, 
   for (std::size_t done = 0; done < tokens.size();) {
     const bool decode = done >= prompt;
     std::size_t n = decode ? 1 : std::min(batch, prompt - done);
-    if (!decode) n = std::min(n, static_cast<std::size_t>(kv.step_limit()));
+    if (!decode) n = static_cast<std::size_t>(kv.prompt_step(static_cast<Pos>(n), static_cast<int>(n)));
     const Chunk chunk{.kv = &kv, .tokens = tokens.subspan(done, n), .logits = Chunk::Logits::kAll};
     const auto logits = model.forward({&chunk, 1}, work, pool);
     all.insert(all.end(), logits.begin(), logits.end());

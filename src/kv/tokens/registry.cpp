@@ -4,6 +4,7 @@
 #include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
 #include "kv/tokens/keyl2.h"
+#include "kv/tokens/pyramidinfer.h"
 #include "kv/tokens/random.h"
 #include "kv/tokens/snapkv.h"
 #include "kv/tokens/streaming.h"
@@ -28,7 +29,7 @@ constexpr Method kMethods[] = {
     {"snapkv", make<SnapKvPolicy>},    {"pyramidkv", make<SnapKvPolicy>},
     {"adakv", make<SnapKvPolicy>},     {"keyl2", make<KeyL2Policy>},
     {"random", make<RandomPolicy>},    {"streaming", make<StreamingPolicy>},
-    {"window", make<StreamingPolicy>},
+    {"window", make<StreamingPolicy>}, {"pyramidinfer", make<PyramidInferPolicy>},
 };
 
 }  // namespace

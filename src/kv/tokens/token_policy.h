@@ -98,6 +98,14 @@ class TokenPolicy {
   virtual bool selects(const Step& /*step*/) const { return true; }
   // The rows to keep of each set of a slot.
   virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
+  // Whether rows of a prompt go between layers already, so that the higher ones compute less. Such a prompt is one
+  // step.
+  virtual bool prunes() const { return false; }
+  // Of the rows of a prompt that `layer` has computed, those that the next layer gets. `rows`: of all heads, with what
+  // that layer's queries gave them. `length`: of the text, with the prompt.
+  virtual Keep prune(int /*layer*/, int /*layers*/, Pos /*length*/, const HeadRows& rows) const {
+    return every_row(rows);
+  }
   // The most rows of a head that select() keeps of a text of up to `length` tokens, for admission.
   virtual Pos most_rows(Pos length, Pos prompt_length) const = 0;
 };

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one step of a forward pass carries from layer to layer. Of forward.cpp and forward_prune.cpp only.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "model/forward.h"
+
+namespace lamina {
+
+struct Model::Step {
+  std::span<const Chunk> chunks;
+  Workspace& work;
+  ThreadPool& pool;
+  const Kernels& ops;
+  std::size_t logits = 0;   // rows of logits that the call has already
+  Pos ahead = 0;            // tokens that the sequence has beyond its last commit
+  StepTrace* to = nullptr;  // what is recorded
+  const StepTrace* from = nullptr;
+  int first_layer = 0;              // layers below it come from `from`
+  std::size_t tokens = 0;           // of all chunks: those that the layer at hand gets, which prune() lessens
+  std::vector<std::size_t> rows{};  // [chunk] the same of each
+
+  // Calls fn(row) for every token of the step.
+  template <class Fn>
+  void each_row(Fn&& fn) {
+    pool.parallel_for(static_cast<int>(tokens), [&](int row, int) { fn(static_cast<std::size_t>(row)); });
+  }
+  // Calls fn(chunk, its first row, its rows) for every chunk.
+  template <class Fn>
+  void each_chunk(Fn&& fn) {
+    std::size_t row = 0;
+    for (std::size_t i = 0; i < chunks.size(); row += rows[i++]) fn(chunks[i], row, rows[i]);
+  }
+  // What reaches a layer is what reached it when it was recorded.
+  void take_rows(const StepTrace::Layer& known) {
+    rows = known.rows;
+    work.positions = known.positions;
+    tokens = known.positions.size();
+  }
+  std::span<const Pos> positions(std::size_t row, std::size_t n) const {
+    return std::span(work.positions).subspan(row, n);
+  }
+};
+
+}  // namespace lamina
