@@ -9,9 +9,11 @@ Calls are kept in build/layers like those of layers_tables.py: an interrupted ru
 machine that does nothing else.
 """
 import argparse
+import json
+from operator import eq
 
-from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, bench, call_json, map_spec, mib, model_path, strategy,
-                           table)
+from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, bench, call, call_json, map_spec, mib,
+                           model_path, strategy, table)
 
 PASSKEYS = SHARED / "passkey/passkey_examples.jsonl"
 FRACTIONS = [0.5, 0.25, 0.125]
@@ -103,6 +105,37 @@ def fastgen_section(args, model):
     return f"## FastGen on {MODELS[model]}\n\n" + cost_table(args, model, named, 1024, 1024)
 
 
+def profile(model, tokens, recovery):
+    """What `lamina profile fastgen` says of the first so many tokens."""
+    path = WORK / f"fastgen-{model}-{tokens}-{recovery}.json"
+    if not path.exists():
+        call("profile", "fastgen", "-m", model_path(model), "-f", EVAL_TEXT, "--tokens", tokens, "--recovery", recovery,
+             "-o", path)
+    return json.loads(path.read_text())
+
+
+def choice_section(args):
+    """How many heads get which policy, and whether they would get it still after some decoded tokens."""
+    del args
+    text = ["## Which policy FastGen's heads get\n\nOf the first 1024 tokens; *same*: heads that would get the same "
+            "policy from the text with so many more tokens.\n"]
+    for model, title in MODELS.items():
+        rows = []
+        for recovery in RECOVERIES:
+            found = profile(model, 1024, recovery)
+            chosen = [head["policy"] for head in found["heads"]]
+            later = [[head["policy"] for head in profile(model, 1024 + step, recovery)["heads"]]
+                     for step in [1, 10, 20, 30]]
+            rows.append([f"{recovery}", *[str(chosen.count(policy)) for policy in found["policies"]],
+                         f"{100 * found['kept_fraction']:.1f}",
+                         *[f"{100 * sum(map(eq, chosen, other)) / len(chosen):.0f}" for other in later]])
+        names = [policy.split("+")[-1] for policy in found["policies"]]
+        text.append(f"\n{title}:\n\n" + table(
+            ["recovery", names[0], *[f"+{name}" for name in names[1:-1]], "full", "rows kept %", "same at 1, %", "10",
+             "20", "30"], rows))
+    return "".join(text)
+
+
 def bits_section(args, model):
     formats = ["bf16", "k8v8", "k8v4", "k4v8", "k4v4", "k4v2", "k2v2", "kivi4", "kivi4(group=64)", "kivi4(group=128)",
                "kivi2"]
@@ -132,6 +165,7 @@ SECTIONS = {
     "passkey-gemma3": passkey_section,
     "fastgen-smollm2": lambda args: fastgen_section(args, "smollm2"),
     "fastgen-gemma3": lambda args: fastgen_section(args, "gemma3"),
+    "choice": choice_section,
     "bits-smollm2": lambda args: bits_section(args, "smollm2"),
     "bits-gemma3": lambda args: bits_section(args, "gemma3"),
     "combinations": composition_section,
