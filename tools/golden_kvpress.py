@@ -26,7 +26,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from golden_logits import (BPE_VOCAB, LLAMA, REAL, ROOT, encode, fill, load_model, load_tokenizer, tiny_model, write_json)
-from kvpress import AdaKVPress, KnormPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
+from kvpress import AdaKVPress, ExpectedAttentionPress, KnormPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
 from transformers import DynamicCache
 
 OUT = ROOT / "tests/golden/kvpress"
@@ -58,6 +58,9 @@ TINY_CASES = [
     # alpha_safeguard is part of all rows that a head keeps, floor of those beside the window: 21 of 24 are 13 of 16 and the window.
     (AdaKVPress(snapkv(0.75, 8, 5), alpha_safeguard=0.9), "adakv(keep=24,window=8,kernel=5,pool=avg,floor=0.82)"),
     (AdaKVPress(snapkv(0.5, 8, 5), alpha_safeguard=0.2), "adakv(keep=48,window=8,kernel=5,pool=avg,floor=0.03)"),
+    (ExpectedAttentionPress(0.75), "expected(keep=24)"),
+    (ExpectedAttentionPress(0.5, n_future_positions=40, n_sink=0, epsilon=0.5), "expected(keep=48,future=40,sinks=0,epsilon=0.5)"),
+    (ExpectedAttentionPress(0.5, n_sink=1, use_covariance=False, use_vnorm=False), "expected(keep=48,sinks=1,covariance=off,values=off)"),
 ]
 REAL_CASES = [
     (snapkv(0.75, 32, 5), "snapkv(keep=128,kernel=5,pool=avg)"),
@@ -71,6 +74,8 @@ REAL_CASES = [
     (StreamingLLMPress(0.875, n_sink=8), "streaming(sinks=8,keep=64)"),
     (AdaKVPress(snapkv(0.75, 32, 5)), "adakv(keep=128,kernel=5,pool=avg,floor=0)"),
     (AdaKVPress(snapkv(0.875, 32, 5), alpha_safeguard=0.75), "adakv(keep=64,kernel=5,pool=avg,floor=0.5)"),
+    (ExpectedAttentionPress(0.75), "expected(keep=128)"),
+    (ExpectedAttentionPress(0.5, n_future_positions=128, epsilon=0.02), "expected(keep=256,future=128,epsilon=0.02)"),
 ]
 NESTED = {"pyramidkv(keep=192,kernel=5,pool=avg)"}
 
@@ -84,12 +89,12 @@ class Record:
         self.real_compress, self.real_score = press.compress, self.scorer.score
         press.compress, self.scorer.score = self.compress, self.score
 
-    def score(self, *arguments):
-        self.scores = self.real_score(*arguments)
+    def score(self, module, hidden_states, keys, values, *rest):
+        self.scores = self.real_score(module, hidden_states, keys, self.values, *rest)
         return self.scores
 
     def compress(self, module, hidden_states, keys, values, attentions, kwargs):
-        length = keys.shape[2]
+        length, self.values = keys.shape[2], values
         positions = torch.arange(length).view(1, 1, -1, 1).expand_as(values)
         chosen = self.real_compress(module, hidden_states, keys, positions, attentions, kwargs)[1][0, :, :, 0]
         kept = torch.zeros(keys.shape[1], length, dtype=torch.bool)

@@ -26,6 +26,7 @@ def methods(fraction):
             ("adakv", f"adakv(keep={fraction})"),
             ("pyramidkv", f"pyramidkv(keep={fraction})"),
             ("keyl2", f"keyl2(keep={fraction})"),
+            ("expected", f"expected(keep={fraction})"),
             ("streaming", f"streaming(keep={fraction})"),
             ("random", f"random(keep={fraction})")]
 

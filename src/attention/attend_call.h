@@ -88,6 +88,7 @@ class Attention {
   void run_partition(const Partition& partition, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
   void run_observed(const ObservedBlock& block, ThreadBuffers& thread) const;
+  void add_queries(const Query& query, int head) const;
 
  private:
   void plan_partitions(int query, int kv_head);

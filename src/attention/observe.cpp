@@ -72,6 +72,17 @@ void Attention::plan_observed(int query, int kv_head) {
   }
 }
 
+// The queries of one head as they are, and where those to come will be.
+void Attention::add_queries(const Query& query, int head) const {
+  const Observe& what = query.observation.what;
+  const auto first = std::ranges::lower_bound(query.pos, what.first_query) - query.pos.begin();
+  const auto stride = static_cast<std::ptrdiff_t>(shape_.heads) * shape_.head_dim;
+  QueryMoments& to = query.observation.queries[static_cast<std::size_t>(head)];
+  to.add(query.q + first * stride + static_cast<std::ptrdiff_t>(head) * shape_.head_dim,
+         static_cast<std::size_t>(stride), query.pos.size() - static_cast<std::size_t>(first));
+  to.expect(rope_.mean(query.pos.back() + 1, what.future, shape_.scale));
+}
+
 void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) const {
   const Query& query = queries_[block.query];
   const int tokens = static_cast<int>(query.pos.size()), tile_tokens = std::max(1, kPromptQueryRows / group_);

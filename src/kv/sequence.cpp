@@ -115,6 +115,12 @@ Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   const auto reader = std::ranges::find(parts.readers, layer);
   if (!what.any() || reader == parts.readers.end()) return {};
+  if (what.future > 0) {
+    const int heads = shape_.kv_heads * shape_.query_group;
+    if (parts.queries.empty()) parts.queries.assign(static_cast<std::size_t>(heads), QueryMoments(shape_.head_dim));
+    parts.staged_queries = parts.queries;
+    return {.what = what, .mass = {}, .queries = parts.staged_queries};
+  }
   const int readers = static_cast<int>(parts.readers.size());
   parts.mass.clear();
   for (Slot& slot : parts.slots) {
@@ -130,6 +136,7 @@ void KvSequence::discard() {
     slot.unstage();
     slot.drop_from(*pool_, length_);
   });
+  for (Parts& parts : parts_) parts.staged_queries.clear();
 }
 
 int KvSequence::step_limit() const {
@@ -167,6 +174,9 @@ std::vector<std::size_t> KvSequence::live_rows(SlotId slot) const {
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
   each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });
+  for (const Parts& parts : parts_)
+    for (const auto* queries : {&parts.queries, &parts.staged_queries})
+      for (const QueryMoments& head : *queries) bytes.mass += head.bytes();
   bytes.positions += classes_.capacity() * sizeof(TokenClass);
   return bytes;
 }

@@ -64,7 +64,7 @@ class KvSequence {
   // What the token policy sees of a slot's rows: a set for each KV head, or one for all.
   struct Sets {
     std::vector<Slot::Listed> lists;
-    std::vector<std::vector<float>> key_norms;
+    std::vector<std::vector<float>> key_norms, keys, value_norms;
     std::vector<HeadRows> rows;  // of these; valid as long as the sequence is not changed
   };
   Sets sets(SlotId slot, Phase phase);
@@ -82,6 +82,8 @@ class KvSequence {
     std::vector<LayerId> readers;                   // the layers that the policy observes
     std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
     std::vector<float*> mass{};                     // and observe()
+    // [query head] of the prompt so far, and with this step's, which a commit makes so
+    std::vector<QueryMoments> queries{}, staged_queries{};
   };
 
   KvSequence(const KvSequence& other);

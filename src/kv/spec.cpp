@@ -31,7 +31,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "expected", "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
+    "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -221,6 +221,8 @@ void check(const KvSpec& spec) {
             "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
     require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
             "{} goes by the norms of keys, minicache merges keys", policy->text());
+    require(!policy->reads_rows(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
+            "{} goes by each layer's own keys and values, minicache merges them", policy->text());
   }
 }
 

@@ -235,5 +235,37 @@ TEST(Observe, ThreadsChangeNoBitOfDecode) {
   }
 }
 
+// The queries before rope, of positions from first_query on, whatever the cut; where the next ones will be.
+TEST(Observe, QueriesThemselves) {
+  Watched w{.c = {.heads = 6, .kv_heads = 2, .head_dim = 32, .tokens = 40, .runs = {{60}}}};
+  BlockArena arena = arena_of(w.c);
+  Sequence sequence(w.c, arena);
+  Rope rope(rope_of(w.c));
+  rope.reserve(2500);
+  const Query all = sequence.query();
+  const Pos first = all.pos[11];
+  for (const std::vector<int>& steps : {std::vector<int>{40}, {5, 7, 28}, {1, 39}}) {
+    ThreadPool pool(2);
+    AttentionScratch scratch;
+    std::vector<QueryMoments> queries(6, QueryMoments(32));
+    int done = 0;
+    for (const int tokens : steps) {
+      Query query = sequence.query(done, tokens);
+      query.prompt = true;
+      query.observation = {.what = {.first_query = first, .future = 9}, .mass = {}, .queries = queries};
+      attend(pool, arena.memory(), shape_of(w.c), rope, {&query, 1}, scratch);
+      done += tokens;
+    }
+    for (std::size_t head = 0; head < queries.size(); ++head) {
+      QueryMoments want(32);
+      want.add(all.q + (11 * 6 + head) * 32, std::size_t{6} * 32, 29);
+      want.expect(rope.mean(all.pos.back() + 1, 9, shape_of(w.c).scale));
+      EXPECT_EQ(queries[head].count(), 29U);
+      EXPECT_EQ(queries[head].next().mean, want.next().mean);
+      EXPECT_EQ(queries[head].next().covariance, want.next().covariance);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lamina

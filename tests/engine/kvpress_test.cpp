@@ -12,6 +12,7 @@
 //               highest budget would be more than there is kvpress takes length - window for all rows, we for those
 //               beside the window.
 //   AdaKV       alpha_safeguard is part of all rows of an even share, our floor of those beside the window.
+//   Expected attention   as kvpress. Where rows are stored rotated the same ones are kept.
 //   KeyL2, StreamingLLM   as kvpress; it leaves the renumbering to another press.
 #include <gtest/gtest.h>
 
@@ -106,6 +107,7 @@ TEST_P(KvpressTiny, KeepsTheSameRows) {
     const auto spec = test.at("spec").get<std::string>();
     const Kept expected = theirs(test);
     for (const int batch : {512, 7}) EXPECT_EQ(kept(spec, batch), expected) << spec << ", batch " << batch;
+    EXPECT_EQ(kept(spec + " + rotate", 512), expected) << spec;
   }
 }
 

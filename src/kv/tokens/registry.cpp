@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/registry.h"
 
+#include "kv/tokens/expected.h"
 #include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
 #include "kv/tokens/keyl2.h"
@@ -24,10 +25,9 @@ Policy make(const Term& term) {
 }
 
 constexpr Method kMethods[] = {
-    {"fastgen", make<FastGenPolicy>},  {"h2o", make<H2oPolicy>},
-    {"snapkv", make<SnapKvPolicy>},    {"pyramidkv", make<SnapKvPolicy>},
-    {"adakv", make<SnapKvPolicy>},     {"keyl2", make<KeyL2Policy>},
-    {"random", make<RandomPolicy>},    {"streaming", make<StreamingPolicy>},
+    {"fastgen", make<FastGenPolicy>},   {"h2o", make<H2oPolicy>},       {"snapkv", make<SnapKvPolicy>},
+    {"pyramidkv", make<SnapKvPolicy>},  {"adakv", make<SnapKvPolicy>},  {"keyl2", make<KeyL2Policy>},
+    {"expected", make<ExpectedPolicy>}, {"random", make<RandomPolicy>}, {"streaming", make<StreamingPolicy>},
     {"window", make<StreamingPolicy>},
 };
 
