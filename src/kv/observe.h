@@ -15,6 +15,7 @@ struct Observe {
   Pos first_query = kNever;    // queries from this position on are observed
   Pos far = 0;                 // > 0: also the part of queries at least so many positions behind the row
   bool by_query_head = false;  // a sum for each query head, else one for all that read a KV head
+  bool most = false;           // the largest weight that any query gave, not the sum; of prompts only
   Pos future = 0;              // > 0: no sums, but the moments of queries, and rope over so many positions to come
 
   bool any() const { return first_query != kNever; }

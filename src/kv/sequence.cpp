@@ -12,6 +12,8 @@
 namespace lamina {
 namespace {
 
+constexpr int kInstructionTokens = 32;  // of a probe, about: models differ
+
 Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
 
 std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
@@ -57,6 +59,7 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(length_, other.length_);
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
+  std::swap(probed_, other.probed_);
   std::swap(classes_, other.classes_);
   std::swap(wants_classes_, other.wants_classes_);
   std::swap(evicted_, other.evicted_);
@@ -110,8 +113,8 @@ void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
 
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
-  if (!parts.policy) return {};
-  const Pos prompt_end = std::max(prompt_end_, length_ + tokens);
+  if (!parts.policy || (parts.policy->probes() > 0) != probed_.has_value()) return {};
+  const Pos prompt_end = probed_ ? length_ : std::max(prompt_end_, length_ + tokens);
   const Observe what = parts.policy->observes(prompt ? Phase::kPrompt : Phase::kDecode, prompt_end);
   const auto reader = std::ranges::find(parts.readers, layer);
   if (!what.any() || reader == parts.readers.end()) return {};
@@ -131,7 +134,14 @@ Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   return {.what = what, .mass = parts.mass, .apart = !prompt};
 }
 
+void KvSequence::keep_probe(int tokens) {
+  assert(probed_.has_value());
+  each_slot([&](Slot& slot) { slot.apply_staged(tokens); });
+  *probed_ += tokens;
+}
+
 void KvSequence::discard() {
+  probed_.reset();
   each_slot([&](Slot& slot) {
     slot.unstage();
     slot.drop_from(*pool_, length_);
@@ -209,19 +219,32 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
   BlockPool pool = BlockPool::counting(shape, spec->widest());
   KvSequence sequence(spec, shape, pool);
   KvPlan plan{};
-  const auto step = [&](Phase phase, int tokens) {
+  const auto note_peak = [&] { plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total()); };
+  const auto feed = [&](Phase phase, int tokens) {
     for (const auto& writers : spec->layers.writers)
-      for (const LayerId writer : writers) sequence.append(writer, sequence.length(), tokens, nullptr, nullptr);
+      for (const LayerId writer : writers) sequence.append(writer, sequence.next(), tokens, nullptr, nullptr);
     for (int layer = 0; layer < shape.layers; ++layer)
       sequence.observe(LayerId{layer}, tokens, phase != Phase::kDecode);
-    plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
+    note_peak();
+  };
+  const auto step = [&](Phase phase, int tokens) {
+    feed(phase, tokens);
     sequence.commit(phase, tokens);
-    plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
+    note_peak();
   };
   sequence.expect_prompt(prompt);
   while (sequence.length() < prompt) {
     const int tokens = std::min({batch, sequence.step_limit(), prompt - sequence.length()});
-    step(sequence.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);
+    step(sequence.length() + tokens == prompt && !spec->probes() ? Phase::kPromptEnd : Phase::kPrompt, tokens);
+  }
+  if (spec->probes() > 0) {
+    sequence.begin_probe();
+    for (int left = std::min(prompt, spec->probes()) + kInstructionTokens; left > 0; left -= batch) {
+      feed(Phase::kPrompt, std::min(batch, left));
+      sequence.keep_probe(std::min(batch, left));
+    }
+    sequence.discard();
+    sequence.commit(Phase::kPromptEnd, 0);
   }
   for (int i = 0; i < decoded; ++i) step(Phase::kDecode, 1);
   plan.steady = sequence.bytes();

@@ -31,7 +31,7 @@ constexpr Bits kBits[] = {
 
 // Methods of the design that are not built yet: asking for one is no spelling mistake.
 constexpr std::string_view kPlanned[] = {
-    "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "kvzip", "pyramidinfer",
+    "k2v2", "k4v2", "kivi", "kivi2", "kivi4", "pyramidinfer",
 };
 
 // What a spec's terms say, an axis each; empty text: not named.
@@ -219,6 +219,12 @@ void check(const KvSpec& spec) {
     if (policy == nullptr) continue;
     require(!policy->observes(Phase::kPrompt, 1).any() || !spec.layers.cyclic(),
             "{} measures attention, but layers that read higher ones run over a prompt several times", policy->text());
+    require(policy->probes() == 0 || spec.grid == 0,
+            "{} looks at a whole prompt before any of it is committed, grid({}) commits on the way", policy->text(),
+            spec.grid);
+    require(policy->probes() == 0 || spec.layers.window(SlotId{i}) == 0,
+            "{} asks for a prompt that layers with a sliding window no longer see: give it to the others, tokens(…)",
+            policy->text());
     require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
             "{} goes by the norms of keys, minicache merges keys", policy->text());
     require(!policy->reads_rows(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
@@ -258,6 +264,12 @@ Format KvSpec::widest() const {
   const bool any =
       std::ranges::any_of(slots, [](const SlotSpec& s) { return s.k == Format::kF32 || s.v == Format::kF32; });
   return any ? Format::kF32 : Format::kF16;
+}
+
+Pos KvSpec::probes() const {
+  Pos most = 0;
+  for (const SlotSpec& slot : slots) most = std::max(most, slot.tokens ? slot.tokens->probes() : 0);
+  return most;
 }
 
 bool KvSpec::observes() const {

@@ -249,7 +249,7 @@ void Model::append(Step& step, int layer) {
       const std::size_t size = chunk.tokens.size() * width;
       require(all_finite(&work.k[row * width], size) && all_finite(&work.v[row * width], size),
               "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
-      chunk.kv->append(LayerId{layer}, chunk.kv->length() + step.ahead, static_cast<int>(chunk.tokens.size()),
+      chunk.kv->append(LayerId{layer}, chunk.kv->next() + step.ahead, static_cast<int>(chunk.tokens.size()),
                        &work.k[row * width], &work.v[row * width]);
     }
     row += chunk.tokens.size();
@@ -287,12 +287,12 @@ void Model::begin(Step& step) {
   Workspace& work = step.work;
   work.positions.clear();
   for (const Chunk& chunk : step.chunks) {
-    Pos pos = chunk.kv->length() + step.ahead;
+    Pos pos = chunk.kv->next() + step.ahead;
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
     }
-    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->length() + step.ahead);
+    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->next() + step.ahead);
   }
   step.tokens = work.positions.size();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;

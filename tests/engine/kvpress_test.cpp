@@ -13,6 +13,10 @@
 //               beside the window.
 //   AdaKV       alpha_safeguard is part of all rows of an even share, our floor of those beside the window.
 //   Expected attention   as kvpress. Where rows are stored rotated the same ones are kept.
+//   KVzip       kvpress shares the budget between all layers, or with layerwise=True, as here, between the heads of a
+//               layer. It asks for the context within the model's chat template, if there is one, here in plain text;
+//               the tiny models' goldens are made so too. Of a context in several pieces it scores each piece by its
+//               own probe alone, with a softmax over that piece, the sinks and the probe; here over all that is held.
 //   KeyL2, StreamingLLM   as kvpress; it leaves the renumbering to another press.
 #include <gtest/gtest.h>
 

@@ -151,7 +151,7 @@ TEST(StreamingPolicy, RefusesBadArguments) {
 TEST(Registry, KnowsItsMethodsOnly) {
   EXPECT_EQ(token_policy_names(),
             (std::vector<std::string_view>{"fastgen", "h2o", "snapkv", "pyramidkv", "adakv", "keyl2", "expected",
-                                           "random", "streaming", "window"}));
+                                           "kvzip", "random", "streaming", "window"}));
   EXPECT_EQ(policy("k8v8"), nullptr);
 }
 

@@ -5,6 +5,7 @@
 #include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
 #include "kv/tokens/keyl2.h"
+#include "kv/tokens/kvzip.h"
 #include "kv/tokens/random.h"
 #include "kv/tokens/snapkv.h"
 #include "kv/tokens/streaming.h"
@@ -25,10 +26,10 @@ Policy make(const Term& term) {
 }
 
 constexpr Method kMethods[] = {
-    {"fastgen", make<FastGenPolicy>},   {"h2o", make<H2oPolicy>},       {"snapkv", make<SnapKvPolicy>},
-    {"pyramidkv", make<SnapKvPolicy>},  {"adakv", make<SnapKvPolicy>},  {"keyl2", make<KeyL2Policy>},
-    {"expected", make<ExpectedPolicy>}, {"random", make<RandomPolicy>}, {"streaming", make<StreamingPolicy>},
-    {"window", make<StreamingPolicy>},
+    {"fastgen", make<FastGenPolicy>},     {"h2o", make<H2oPolicy>},          {"snapkv", make<SnapKvPolicy>},
+    {"pyramidkv", make<SnapKvPolicy>},    {"adakv", make<SnapKvPolicy>},     {"keyl2", make<KeyL2Policy>},
+    {"expected", make<ExpectedPolicy>},   {"kvzip", make<KvzipPolicy>},      {"random", make<RandomPolicy>},
+    {"streaming", make<StreamingPolicy>}, {"window", make<StreamingPolicy>},
 };
 
 }  // namespace

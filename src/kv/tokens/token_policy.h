@@ -81,6 +81,9 @@ class TokenPolicy {
   virtual bool reads_rows(Phase /*phase*/) const { return false; }
   // Wants to know what the tokens are.
   virtual bool reads_classes() const { return false; }
+  // After a prompt the model is asked to repeat it, so many tokens at a time (engine/context_probe.h), and only those
+  // queries are observed; 0: it is not.
+  virtual Pos probes() const { return 0; }
   virtual Readers readers() const { return Readers::kOwner; }
   // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
   virtual bool by_head() const { return false; }
