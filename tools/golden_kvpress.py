@@ -26,8 +26,9 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from golden_logits import (BPE_VOCAB, LLAMA, REAL, ROOT, encode, fill, load_model, load_tokenizer, tiny_model, write_json)
-from kvpress import AdaKVPress, KnormPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
-from transformers import DynamicCache
+import kvpress.presses.kvzip_press as kvzip_press
+from kvpress import AdaKVPress, ExpectedAttentionPress, KnormPress, KVzipPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
+from transformers import AutoTokenizer, DynamicCache
 
 OUT = ROOT / "tests/golden/kvpress"
 TINY_NAMES = ["llama-gqa", "llama-wide-heads", "llama-odd"]  # several KV heads; two, two and one query heads for each
@@ -58,6 +59,12 @@ TINY_CASES = [
     # alpha_safeguard is part of all rows that a head keeps, floor of those beside the window: 21 of 24 are 13 of 16 and the window.
     (AdaKVPress(snapkv(0.75, 8, 5), alpha_safeguard=0.9), "adakv(keep=24,window=8,kernel=5,pool=avg,floor=0.82)"),
     (AdaKVPress(snapkv(0.5, 8, 5), alpha_safeguard=0.2), "adakv(keep=48,window=8,kernel=5,pool=avg,floor=0.03)"),
+    (ExpectedAttentionPress(0.75), "expected(keep=24)"),
+    (ExpectedAttentionPress(0.5, n_future_positions=40, n_sink=0, epsilon=0.5), "expected(keep=48,future=40,sinks=0,epsilon=0.5)"),
+    (ExpectedAttentionPress(0.5, n_sink=1, use_covariance=False, use_vnorm=False), "expected(keep=48,sinks=1,covariance=off,values=off)"),
+    # layerwise: the heads of a layer share their budget, as here; else kvpress shares it between all layers.
+    (KVzipPress(0.75, layerwise=True), "kvzip(keep=24)"),
+    (KVzipPress(0.5, layerwise=True, n_sink=0), "kvzip(keep=48,sinks=0)"),
 ]
 REAL_CASES = [
     (snapkv(0.75, 32, 5), "snapkv(keep=128,kernel=5,pool=avg)"),
@@ -71,6 +78,8 @@ REAL_CASES = [
     (StreamingLLMPress(0.875, n_sink=8), "streaming(sinks=8,keep=64)"),
     (AdaKVPress(snapkv(0.75, 32, 5)), "adakv(keep=128,kernel=5,pool=avg,floor=0)"),
     (AdaKVPress(snapkv(0.875, 32, 5), alpha_safeguard=0.75), "adakv(keep=64,kernel=5,pool=avg,floor=0.5)"),
+    (ExpectedAttentionPress(0.75), "expected(keep=128)"),
+    (ExpectedAttentionPress(0.5, n_future_positions=128, epsilon=0.02), "expected(keep=256,future=128,epsilon=0.02)"),
 ]
 NESTED = {"pyramidkv(keep=192,kernel=5,pool=avg)"}
 
@@ -84,12 +93,12 @@ class Record:
         self.real_compress, self.real_score = press.compress, self.scorer.score
         press.compress, self.scorer.score = self.compress, self.score
 
-    def score(self, *arguments):
-        self.scores = self.real_score(*arguments)
+    def score(self, module, hidden_states, keys, values, *rest):
+        self.scores = self.real_score(module, hidden_states, keys, self.values, *rest)
         return self.scores
 
     def compress(self, module, hidden_states, keys, values, attentions, kwargs):
-        length = keys.shape[2]
+        length, self.values = keys.shape[2], values
         positions = torch.arange(length).view(1, 1, -1, 1).expand_as(values)
         chosen = self.real_compress(module, hidden_states, keys, positions, attentions, kwargs)[1][0, :, :, 0]
         kept = torch.zeros(keys.shape[1], length, dtype=torch.bool)
@@ -114,7 +123,40 @@ def mask(kept):
     return f"{sum(1 << position for position in np.flatnonzero(kept.numpy()).tolist()):0{(len(kept) + 3) // 4}x}"
 
 
+class PlainTokenizer:
+    """The model's own without its chat template: KVzip then asks in plain text, as Lamina does."""
+
+    chat_template = None
+
+    def __init__(self, name):
+        self.real = AutoTokenizer.from_pretrained(ROOT / "tests/golden/tiny", gguf_file=f"{name}.gguf")
+
+    def encode(self, text, **options):
+        return self.real.encode(text, **options) if text else torch.zeros(1, 0, dtype=torch.long)
+
+
+def run_kvzip(model, tokens, press, spec):
+    """KVzip scores after the prompt, all layers at once, and masks what it would prune."""
+    text, press, scores = repr(press), copy.deepcopy(press), []
+    real_compress = press.compress_post
+    press.compress_post = lambda model: (real_compress(model), scores.append(press.score_val.clone()))
+    kvzip_press.AutoTokenizer = type("", (), dict(from_pretrained=PlainTokenizer))
+    with torch.no_grad(), press(model):
+        model.model(input_ids=torch.tensor([tokens]), past_key_values=DynamicCache(), use_cache=True)
+    case = dict(press=text, spec=spec, kept=[], margin=[])
+    for layer, rows in zip(model.model.layers, scores[0], strict=True):
+        kept = torch.ones(rows.shape[1:], dtype=torch.bool)
+        _, head, position = layer.self_attn.masked_key_indices
+        kept[head, position] = False
+        layer.self_attn.masked_key_indices = None
+        case["kept"].append([mask(row) for row in kept])
+        case["margin"].append(margins(rows.reshape(1, -1), int(kept.sum())) * len(kept))
+    return case
+
+
 def run(model, tokens, press, spec):
+    if isinstance(press, KVzipPress):
+        return run_kvzip(model, tokens, press, spec)
     text, press = repr(press), copy.deepcopy(press)
     record = Record(press)
     with torch.no_grad(), press(model):
@@ -138,6 +180,7 @@ def make_tiny(name):
     torch.set_num_threads(1)  # sums in a fixed order
     seed = list(LLAMA).index(name) + 1  # as golden_logits.py counts them
     model = tiny_model(name, LLAMA[name][0])
+    model.config.name_or_path = name
     with torch.no_grad():
         fill(model, seed)
     # No token twice: the first layer's keys of equal tokens are equal, and their order is anyone's.

@@ -31,6 +31,8 @@ def methods(fraction):
             ("adakv", f"adakv(keep={fraction})"),
             ("pyramidkv", f"pyramidkv(keep={fraction})"),
             ("keyl2", f"keyl2(keep={fraction})"),
+            ("expected", f"expected(keep={fraction})"),
+            ("kvzip", f"kvzip(keep={fraction})"),
             ("streaming", f"streaming(keep={fraction})"),
             ("random", f"random(keep={fraction})")]
 

@@ -41,6 +41,7 @@ struct ThreadBuffers {
   std::vector<float> block;                // a block of keys or values as float32
   std::vector<Range> visible;              // [tokens]
   std::vector<const std::byte*> pointers;  // [plane][tiles]
+  std::vector<float> unwanted;             // [rows] sums where the largest weight is asked for
 };
 
 // Rows of one segment whose weights a prompt's queries are asked for: a second pass over the keys.
@@ -88,12 +89,14 @@ class Attention {
   void run_partition(const Partition& partition, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
   void run_observed(const ObservedBlock& block, ThreadBuffers& thread) const;
+  void add_queries(const Query& query, int head) const;
 
  private:
   void plan_partitions(int query, int kv_head);
   void plan_observed(int query, int kv_head);
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
+  void weigh(const Observe& what, std::span<float> scores, float lse, float* sums, ThreadBuffers& thread) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
   void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
                             ThreadBuffers& thread) const;

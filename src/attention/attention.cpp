@@ -100,6 +100,9 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   pool.parallel_for(static_cast<int>(buffers.observed.size()), [&](int task, int thread) {
     attention.run_observed(buffers.observed[task], buffers.threads[thread]);
   });
+  for (const Query& query : queries)
+    if (!query.observation.queries.empty() && !query.pos.empty())
+      pool.parallel_for(shape.heads, [&](int head, int) { attention.add_queries(query, head); });
 }
 
 }  // namespace lamina

@@ -22,7 +22,7 @@ std::size_t padded_rows(std::span<const Segment> segments) {
 void Attention::observe_merged(const Merge& merge) const {
   const Query& query = queries_[merge.query];
   const Observe& what = query.observation.what;
-  assert(what.far == 0);
+  assert(what.far == 0 && !what.most);
   const std::span<const Segment> segments = query.segments[merge.kv_head];
   const std::size_t all = padded_rows(segments), columns = static_cast<std::size_t>(what.columns(group_));
   const int rows = static_cast<int>(query.pos.size()) * group_;
@@ -72,6 +72,17 @@ void Attention::plan_observed(int query, int kv_head) {
   }
 }
 
+// The queries of one head as they are, and where those to come will be.
+void Attention::add_queries(const Query& query, int head) const {
+  const Observe& what = query.observation.what;
+  const auto first = std::ranges::lower_bound(query.pos, what.first_query) - query.pos.begin();
+  const auto stride = static_cast<std::ptrdiff_t>(shape_.heads) * shape_.head_dim;
+  QueryMoments& to = query.observation.queries[static_cast<std::size_t>(head)];
+  to.add(query.q + first * stride + static_cast<std::ptrdiff_t>(head) * shape_.head_dim,
+         static_cast<std::size_t>(stride), query.pos.size() - static_cast<std::size_t>(first));
+  to.expect(rope_.mean(query.pos.back() + 1, what.future, shape_.scale));
+}
+
 void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) const {
   const Query& query = queries_[block.query];
   const int tokens = static_cast<int>(query.pos.size()), tile_tokens = std::max(1, kPromptQueryRows / group_);
@@ -80,6 +91,14 @@ void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) 
   const auto first = std::ranges::lower_bound(query.pos, query.observation.what.first_query) - query.pos.begin();
   for (int token = static_cast<int>(first); token < tokens; token += tile_tokens)
     run_observed_tile(block, token, std::min(tile_tokens, tokens - token), thread);
+}
+
+// Scores become weights, which are counted.
+void Attention::weigh(const Observe& what, std::span<float> scores, float lse, float* sums,
+                      ThreadBuffers& thread) const {
+  if (what.most) grow(thread.unwanted, scores.size());
+  kernels_.weigh(scores.data(), static_cast<int>(scores.size()), lse, what.most ? thread.unwanted.data() : sums);
+  for (std::size_t row = 0; what.most && row < scores.size(); ++row) sums[row] = std::max(sums[row], scores[row]);
 }
 
 void Attention::run_observed_tile(const ObservedBlock& block, int first_token, int tokens,
@@ -110,7 +129,7 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
     mask(scores, tiles, thread.visible[t]);
     float* const sums = mass + static_cast<std::size_t>(what.by_query_head ? i % group_ * what.kinds() : 0) * block.all;
-    kernels_.weigh(scores, n, lse - std::log(counts), sums);
+    weigh(what, {scores, stride}, lse - std::log(counts), sums, thread);
     if (what.far == 0) continue;
     const Pos* const end =
         std::upper_bound(segment.pos, segment.pos + segment.rows(), query.pos[first_token + t] - what.far);

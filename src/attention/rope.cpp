@@ -78,6 +78,16 @@ void Rope::rotate(float* x, Pos pos) const {
   config_.interleaved ? rotate_pairs(x, cos, sin) : rotate_halves(x, cos, sin);
 }
 
+// The mean of exp(i f pos) is that of the middle, shortened by what the others cancel.
+NextPositions Rope::mean(Pos first, Pos count, double scale) const {
+  NextPositions next{.turn = {}, .interleaved = config_.interleaved, .scale = scale};
+  for (const double f : frequency_) {
+    const double one = std::sin(f / 2), length = one == 0 ? 1 : std::sin(count * f / 2) / (count * one);
+    next.turn.push_back(std::polar(1.0, f * (first + (count - 1) / 2.0)) * (length * magnitude_));
+  }
+  return next;
+}
+
 void Rope::rotate_pairs(float* x, const float* cos, const float* sin) const {
   for (int i = 0; i < config_.dims / 2; ++i) {
     const float a = x[2 * i], b = x[2 * i + 1];

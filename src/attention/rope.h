@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "kv/query_moments.h"
 #include "kv/types.h"
 
 namespace lamina {
@@ -37,6 +38,9 @@ class Rope {
 
   // Rotates the head x (at least dims() channels) for a reserved position, in place.
   void rotate(float* x, Pos pos) const;
+
+  // The mean over positions [first, first + count), reserved or not, for queries whose scores have this scale.
+  NextPositions mean(Pos first, Pos count, double scale) const;
 
  private:
   void rotate_pairs(float* x, const float* cos, const float* sin) const;

@@ -11,7 +11,8 @@ Session::Session(Model& model, ThreadPool& pool, Options options)
     : model_(model),
       pool_(pool),
       options_(std::move(options)),
-      blocks_(std::make_unique<BlockPool>(model.shape(), most_bytes(model.shape(), options_.context),
+      probe_(options_.spec->probes() > 0 ? std::optional(ContextProbe(model)) : std::nullopt),
+      blocks_(std::make_unique<BlockPool>(model.shape(), most_bytes(model.shape(), options_.context + probe_tokens()),
                                           options_.spec->widest())),
       kv_(options_.spec, model.shape(), *blocks_) {
   require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);
@@ -45,13 +46,44 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
     const auto n = static_cast<std::size_t>(kv_.prompt_step(static_cast<Pos>(tokens.size() - done), options_.batch));
     const bool end = done + n == tokens.size();
     const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
-    last = step(tokens.subspan(done, n), wanted, end ? end_phase : Phase::kPrompt);
+    last = step(tokens.subspan(done, n), wanted, end && !probe_ ? end_phase : Phase::kPrompt);
     if (logits) (*logits)(done, last);
     done += n;
     if (progress && !progress(done) && !end) {
       last = {};
       return;
     }
+  }
+  if (!probe_) return;
+  probe(tokens);
+  if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0);
+}
+
+// The most rows that a probe has beside the context's.
+Pos Session::probe_tokens() const {
+  if (!probe_) return 0;
+  return std::min(options_.spec->probes(), options_.context) + static_cast<Pos>(probe_->most_instruction());
+}
+
+// Asks the model for the prompt, so that the token policy sees which rows it needs; nothing of it stays.
+void Session::probe(std::span<const Token> prompt) {
+  try {
+    for (const std::vector<Token>& text : probe_->texts(prompt, static_cast<std::size_t>(kv_.spec().probes()))) {
+      kv_.begin_probe();
+      for (std::size_t done = 0; done < text.size();) {
+        const std::size_t n = std::min(text.size() - done, static_cast<std::size_t>(options_.batch));
+        const Chunk chunk{
+            .kv = &kv_, .tokens = std::span(text).subspan(done, n), .logits = Chunk::Logits::kNone, .prompt = true};
+        model_.forward({&chunk, 1}, work_, pool_);
+        peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+        kv_.keep_probe(static_cast<int>(n));
+        done += n;
+      }
+      kv_.discard();
+    }
+  } catch (...) {
+    kv_.discard();
+    throw;
   }
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/thread_pool.h"
+#include "engine/context_probe.h"
 #include "kv/sequence.h"
 #include "model/forward.h"
 
@@ -52,10 +54,13 @@ class Session {
   std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
   void feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
             std::span<const float>& last, Phase end_phase = Phase::kPromptEnd);
+  void probe(std::span<const Token> prompt);
+  Pos probe_tokens() const;
 
   Model& model_;
   ThreadPool& pool_;
   Options options_;
+  std::optional<ContextProbe> probe_;  // of specs that want one
   std::unique_ptr<BlockPool> blocks_;
   KvSequence kv_;
   Workspace work_;

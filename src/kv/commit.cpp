@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kv/bits/hadamard.h"
 #include "kv/sequence.h"
 
 namespace lamina {
@@ -17,6 +18,11 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
     slot.apply_staged(accepted);
     if (accepted < appended) slot.drop_from(*pool_, length_);
   });
+  for (Parts& parts : parts_) {
+    if (parts.staged_queries.empty()) continue;
+    std::swap(parts.queries, parts.staged_queries);
+    parts.staged_queries.clear();
+  }
   if (phase != Phase::kDecode) prompt_length_ = length_;
   if (classes_.size() > static_cast<std::size_t>(length_)) classes_.resize(static_cast<std::size_t>(length_));
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
@@ -31,6 +37,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
     const bool evicted = lossy && parts.policy && parts.policy->selects(step) && evict(parts, step);
+    if (phase == Phase::kPromptEnd) parts.queries = {};
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
       slot.merge(*pool_, phase);
@@ -49,10 +56,17 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
   const TokenPolicy& policy = *parts.policy;
   const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
   Sets sets;
+  const int head_dim = shape_.head_dim;
+  const bool reads_keys = policy.reads_keys(phase), reads_rows = policy.reads_rows(phase);
   for (const Slot& part : parts.slots) {
     sets.lists.push_back(part.list());
-    sets.key_norms.push_back(policy.reads_keys(phase) ? part.key_norms(*pool_) : std::vector<float>());
+    sets.key_norms.push_back(reads_keys ? part.norms(*pool_, RowKind::kKey) : std::vector<float>());
+    sets.value_norms.push_back(reads_rows ? part.norms(*pool_, RowKind::kValue) : std::vector<float>());
+    sets.keys.push_back(reads_rows ? part.keys(*pool_) : std::vector<float>());
+    for (std::size_t at = 0; spec_->rotate && at < sets.keys.back().size(); at += static_cast<std::size_t>(head_dim))
+      hadamard(&sets.keys.back()[at], head_dim);
   }
+  const std::size_t group = parts.queries.size() / parts.slots.size();
   for (std::size_t i = 0; i < parts.slots.size(); ++i)
     sets.rows.push_back({.pos = sets.lists[i].pos,
                          .mass = sets.lists[i].mass,
@@ -61,6 +75,9 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
                          .combined = policy.readers(),
                          .kinds = policy.observes(ahead(phase, 0)).kinds(),
                          .key_norms = sets.key_norms[i],
+                         .keys = sets.keys[i],
+                         .value_norms = sets.value_norms[i],
+                         .queries = std::span(parts.queries).subspan(i * group, group),
                          .classes = classes_,
                          .tag = &parts.slots[i].tag()});
   return sets;

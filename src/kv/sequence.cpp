@@ -12,6 +12,8 @@
 namespace lamina {
 namespace {
 
+constexpr int kInstructionTokens = 32;  // of a probe, about: models differ
+
 Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
 
 std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
@@ -63,6 +65,7 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(length_, other.length_);
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
+  std::swap(probed_, other.probed_);
   std::swap(classes_, other.classes_);
   std::swap(wants_classes_, other.wants_classes_);
   std::swap(evicted_, other.evicted_);
@@ -119,9 +122,10 @@ void KvSequence::note_classes(Pos first, std::span<const TokenClass> classes) {
 }
 
 Ahead KvSequence::ahead(Phase phase, int tokens) const {
-  const Pos end = prompt_end_ >= length_ + std::max(tokens, 1) ? prompt_end_
-                  : tokens > 0                                 ? length_ + tokens
-                                                               : Ahead::kUnknown;
+  const Pos end = probed_                                        ? length_
+                  : prompt_end_ >= length_ + std::max(tokens, 1) ? prompt_end_
+                  : tokens > 0                                   ? length_ + tokens
+                                                                 : Ahead::kUnknown;
   return {.phase = phase,
           .length = length_,
           .prompt_end = phase == Phase::kDecode ? prompt_length_ : end,
@@ -135,10 +139,16 @@ void KvSequence::expect_prompt(Pos tokens) {
 
 Observation KvSequence::observe(LayerId layer, int tokens, bool prompt) {
   Parts& parts = parts_[static_cast<std::size_t>(index(spec_->layers[layer].reads))];
-  if (!parts.policy) return {};
+  if (!parts.policy || (parts.policy->probes() > 0) != probed_.has_value()) return {};
   const Observe what = parts.policy->observes(ahead(prompt ? Phase::kPrompt : Phase::kDecode, tokens));
   const auto reader = std::ranges::find(parts.readers, layer);
-  if (what.first_query >= length_ + tokens || reader == parts.readers.end()) return {};
+  if (what.first_query >= next() + tokens || reader == parts.readers.end()) return {};
+  if (what.future > 0) {
+    const int heads = shape_.kv_heads * shape_.query_group;
+    if (parts.queries.empty()) parts.queries.assign(static_cast<std::size_t>(heads), QueryMoments(shape_.head_dim));
+    parts.staged_queries = parts.queries;
+    return {.what = what, .mass = {}, .queries = parts.staged_queries};
+  }
   const int readers = static_cast<int>(parts.readers.size());
   parts.mass.clear();
   for (Slot& slot : parts.slots) {
@@ -170,11 +180,19 @@ Keep KvSequence::survivors(LayerId layer, int tokens, std::span<const Pos> pos) 
                        {.pos = pos, .mass = mass, .columns = static_cast<int>(heads.size())});
 }
 
+void KvSequence::keep_probe(int tokens) {
+  assert(probed_.has_value());
+  each_slot([&](Slot& slot) { slot.apply_staged(tokens); });
+  *probed_ += tokens;
+}
+
 void KvSequence::discard() {
+  probed_.reset();
   each_slot([&](Slot& slot) {
     slot.unstage();
     slot.drop_from(*pool_, length_);
   });
+  for (Parts& parts : parts_) parts.staged_queries.clear();
 }
 
 int KvSequence::prompt_step(Pos left, int batch) const {
@@ -214,6 +232,9 @@ std::vector<std::size_t> KvSequence::live_rows(SlotId slot) const {
 KvBytes KvSequence::bytes() const {
   KvBytes bytes;
   each_slot([&](const Slot& slot) { bytes += slot.bytes(*pool_); });
+  for (const Parts& parts : parts_)
+    for (const auto* queries : {&parts.queries, &parts.staged_queries})
+      for (const QueryMoments& head : *queries) bytes.mass += head.bytes();
   bytes.positions += classes_.capacity() * sizeof(TokenClass);
   return bytes;
 }
@@ -246,8 +267,9 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
   BlockPool pool = BlockPool::counting(shape, spec->widest());
   KvSequence sequence(spec, shape, pool);
   KvPlan plan{};
-  const auto step = [&](Phase phase, int tokens) {
-    std::vector<Pos> pos = positions(sequence.length(), tokens);
+  const auto note_peak = [&] { plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total()); };
+  const auto feed = [&](Phase phase, int tokens) {
+    std::vector<Pos> pos = positions(sequence.next(), tokens);
     for (int i = 0; i < shape.layers; ++i) {
       const LayerId layer{i};
       if (spec->layers[layer].writes) sequence.append(layer, pos, nullptr, nullptr);
@@ -257,14 +279,27 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
       std::transform(keep.begin(), keep.end(), pos.begin(), [&](std::uint32_t row) { return pos[row]; });
       pos.resize(keep.size());
     }
-    plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
+    note_peak();
+  };
+  const auto step = [&](Phase phase, int tokens) {
+    feed(phase, tokens);
     sequence.commit(phase, tokens);
-    plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total());
+    note_peak();
   };
   sequence.expect_prompt(prompt);
   while (sequence.length() < prompt) {
     const int tokens = sequence.prompt_step(prompt - sequence.length(), batch);
-    step(sequence.length() + tokens == prompt ? Phase::kPromptEnd : Phase::kPrompt, tokens);
+    const bool ends = sequence.length() + tokens == prompt && spec->probes() == 0;
+    step(ends ? Phase::kPromptEnd : Phase::kPrompt, tokens);
+  }
+  if (spec->probes() > 0) {
+    sequence.begin_probe();
+    for (int left = std::min(prompt, spec->probes()) + kInstructionTokens; left > 0; left -= batch) {
+      feed(Phase::kPrompt, std::min(batch, left));
+      sequence.keep_probe(std::min(batch, left));
+    }
+    sequence.discard();
+    sequence.commit(Phase::kPromptEnd, 0);
   }
   for (int i = 0; i < decoded; ++i) step(Phase::kDecode, 1);
   plan.steady = sequence.bytes();

@@ -4,6 +4,7 @@
 // that destroys information.
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,7 +51,12 @@ class KvSequence {
   void commit(Phase phase, int appended, int accepted);
   void commit(Phase phase, int tokens) { commit(phase, tokens, tokens); }
 
-  // Drops what was appended since the last commit: for a step that failed half-way.
+  // A probe: tokens that are fed after the prompt's like its own, whose attention is observed, and that are never
+  // committed. keep_probe() ends each of its steps, discard() the whole; what was observed of the prompt's rows stays.
+  void begin_probe() { probed_ = 0; }
+  void keep_probe(int tokens);
+
+  // Drops what was appended since the last commit: for a step that failed half-way, and at the end of a probe.
   void discard();
 
   // How many of the `left` tokens of a prompt its next step takes: up to `batch`, and no further than a grid boundary,
@@ -62,14 +68,15 @@ class KvSequence {
   // An independent sequence in the same state; rows are shared until one of the two writes.
   KvSequence fork() const;
 
-  Pos length() const { return length_; }  // tokens of the text so far
+  Pos length() const { return length_; }                      // tokens of the text so far
+  Pos next() const { return length_ + probed_.value_or(0); }  // the position that the next step appends at
   const KvSpec& spec() const { return *spec_; }
   const KvShape& shape() const { return shape_; }
   const BlockMemory& memory() const { return pool_->memory(); }
   // What the token policy sees of a slot's rows: a set for each KV head, or one for all.
   struct Sets {
     std::vector<Slot::Listed> lists;
-    std::vector<std::vector<float>> key_norms;
+    std::vector<std::vector<float>> key_norms, keys, value_norms;
     std::vector<HeadRows> rows;  // of these; valid as long as the sequence is not changed
   };
   Sets sets(SlotId slot, Phase phase);
@@ -87,6 +94,8 @@ class KvSequence {
     std::vector<LayerId> readers;                   // the layers that the policy observes
     std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
     std::vector<float*> mass{};                     // and observe()
+    // [query head] of the prompt so far, and with this step's, which a commit makes so
+    std::vector<QueryMoments> queries{}, staged_queries{};
   };
 
   KvSequence(const KvSequence& other);
@@ -111,6 +120,7 @@ class KvSequence {
   BlockPool* pool_;
   std::vector<Parts> parts_;  // [slot]
   Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
+  std::optional<Pos> probed_;        // in a probe: its tokens so far
   std::vector<TokenClass> classes_;  // [position] if the policy wants them
   bool wants_classes_ = false;
   bool evicted_ = false;  // the policy has dropped rows

@@ -128,18 +128,33 @@ Slot::Listed Slot::list() const {
   return sorted;
 }
 
-std::vector<float> Slot::key_norms(const BlockPool& pool) const {
+// Calls fn(x) with each living row as float32: none where the pool only counts.
+template <class Fn>
+void Slot::each_row(const BlockPool& pool, RowKind kind, Fn fn) const {
   assert(!is_pair() && heads() == 1);
-  std::vector<float> norms, key(static_cast<std::size_t>(shape_.head_dim));
-  if (pool.counts_only()) return norms;
+  if (pool.counts_only()) return;
+  std::vector<float> x(static_cast<std::size_t>(shape_.head_dim));
   for (const Run* run : runs())
     run->each_living([&](std::uint32_t first, std::uint32_t last) {
       for (std::uint32_t row = first; row < last; ++row) {
-        run->read(pool, row, RowKind::kKey, 0, key.data());
-        norms.push_back(std::sqrt(std::inner_product(key.begin(), key.end(), key.begin(), 0.0F)));
+        run->read(pool, row, kind, 0, x.data());
+        fn(x);
       }
     });
+}
+
+std::vector<float> Slot::norms(const BlockPool& pool, RowKind kind) const {
+  std::vector<float> norms;
+  each_row(pool, kind, [&](const std::vector<float>& x) {
+    norms.push_back(std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0F)));
+  });
   return norms;
+}
+
+std::vector<float> Slot::keys(const BlockPool& pool) const {
+  std::vector<float> keys;
+  each_row(pool, RowKind::kKey, [&](const std::vector<float>& x) { keys.insert(keys.end(), x.begin(), x.end()); });
+  return keys;
 }
 
 std::size_t Slot::rows() const {

@@ -64,7 +64,9 @@ class Slot {
     std::vector<float> mass;  // [row][column]
   };
   Listed list() const;
-  std::vector<float> key_norms(const BlockPool& pool) const;  // of the rows of list(), of a slot with one KV head
+  // Of the rows of list(), of a slot with one KV head.
+  std::vector<float> norms(const BlockPool& pool, RowKind kind) const;
+  std::vector<float> keys(const BlockPool& pool) const;  // [rows][head_dim] as they are stored
 
   // Room for what attention measures in this step, as `readers` times `columns` sums of each head: see Observation. In
   // a prompt it starts from the sums so far, so that chunks add up in one order; of decoded tokens it starts from
@@ -100,6 +102,8 @@ class Slot {
   std::uint32_t rows_to_encode(const Run& run, RowKind kind) const;
   std::vector<const Run*> runs() const;
   std::vector<Run*> runs();
+  template <class Fn>
+  void each_row(const BlockPool& pool, RowKind kind, Fn fn) const;
   void set_mass_columns(int columns);
   // In the order of segments(): of the tails the first layer's, which stands for both.
   std::vector<Run*> measured_runs();

@@ -37,12 +37,6 @@ constexpr RowFormats kRowFormats[] = {
     {"k2v2", Format::kAsym2, Format::kAsym2},
 };
 
-// Methods of the design that are not built yet: asking for one is no spelling mistake.
-constexpr std::string_view kPlanned[] = {
-    "expected",
-    "kvzip",
-};
-
 // What a spec's terms say, an axis each; empty text: not named.
 struct Parts {
   LayerChoice layers;
@@ -89,8 +83,6 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 [[noreturn]] void fail_unknown(const std::string& name) {
-  require(std::ranges::find(kPlanned, name) == std::end(kPlanned), "the method {} does not exist yet in this version",
-          name);
   const std::vector<std::string_view> names = known_names();
   const std::string_view nearest =
       *std::ranges::min_element(names, {}, [&](std::string_view known) { return edit_distance(name, known); });
@@ -270,8 +262,16 @@ void check(const KvSpec& spec) {
     require(!kivi || policy->oldest_first() || !again,
             "{} drops rows from among encoded ones, but keys of {} share scales and cannot close ranks", policy->text(),
             kivi.text());
+    require(policy->probes() == 0 || spec.grid == 0,
+            "{} looks at a whole prompt before any of it is committed, grid({}) commits on the way", policy->text(),
+            spec.grid);
+    require(policy->probes() == 0 || spec.layers.window(SlotId{i}) == 0,
+            "{} asks for a prompt that layers with a sliding window no longer see: give it to the others, tokens(…)",
+            policy->text());
     require(!policy->reads_keys(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
             "{} goes by the norms of keys, minicache merges keys", policy->text());
+    require(!policy->reads_rows(Phase::kPromptEnd) || spec.layers.views(SlotId{i}) == 1,
+            "{} goes by each layer's own keys and values, minicache merges them", policy->text());
   }
 }
 
@@ -307,6 +307,12 @@ Format KvSpec::widest() const {
   const bool any =
       std::ranges::any_of(slots, [](const SlotSpec& s) { return s.k == Format::kF32 || s.v == Format::kF32; });
   return any ? Format::kF32 : Format::kF16;
+}
+
+Pos KvSpec::probes() const {
+  Pos most = 0;
+  for (const SlotSpec& slot : slots) most = std::max(most, slot.tokens ? slot.tokens->probes() : 0);
+  return most;
 }
 
 bool KvSpec::observes() const {

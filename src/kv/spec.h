@@ -59,6 +59,8 @@ struct KvSpec {
   // The widest format in which a sequence of this spec stores rows: what a pool's blocks must hold a tile of.
   Format widest() const;
   const SlotSpec& operator[](SlotId slot) const { return slots.at(static_cast<std::size_t>(index(slot))); }
+  // How many tokens of a prompt a probe repeats at a time (TokenPolicy::probes): the most of any slot.
+  Pos probes() const;
   // Whether a slot's policy measures attention.
   bool observes() const;
   // Whether the policy drops rows of a prompt between layers: then it is the policy of all slots.

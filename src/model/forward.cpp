@@ -268,12 +268,12 @@ void Model::begin(Step& step) {
   step.rows.clear();
   for (const Chunk& chunk : step.chunks) {
     step.rows.push_back(chunk.tokens.size());
-    Pos pos = chunk.kv->length() + step.ahead;
+    Pos pos = chunk.kv->next() + step.ahead;
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
     }
-    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->length() + step.ahead);
+    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->next() + step.ahead);
   }
   step.tokens = work.positions.size();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;

@@ -19,7 +19,8 @@ struct Watched {
   std::vector<int> steps{};  // a prompt's cut; empty: at once
 };
 
-constexpr float kBefore = 0.25F;  // what the sums hold already
+// What the sums hold already; less than some weights.
+float held_before(const Observe& what) { return what.most ? 0.004F : 0.25F; }
 
 std::size_t padded_rows(std::span<const Segment> segments) {
   std::size_t rows = 0;
@@ -40,7 +41,7 @@ class Measured {
     for (int h = 0; h < w.c.kv_heads; ++h)
       sums_.emplace_back(
           (w.decode ? static_cast<std::size_t>(w.c.tokens) : 1) * columns * padded_rows(sequence_.segments(h)),
-          kBefore);
+          held_before(w.what));
     std::vector<float*> mass;
     for (auto& sums : sums_) mass.push_back(sums.data());
     int done = 0;
@@ -61,13 +62,14 @@ class Measured {
   // it held before, to the bit.
   double worst() {
     double worst = 0;
+    const float held = held_before(w_.what);
     for (int h = 0; h < w_.c.kv_heads; ++h) {
       const std::vector<double> want = eager(h);
       EXPECT_EQ(want.size(), sums_[h].size());
       for (std::size_t i = 0; i < want.size(); ++i) {
-        const double error = std::fabs(sums_[h][i] - (want[i] + kBefore)) / (1 + want[i]);
+        const double error = std::fabs(sums_[h][i] - (want[i] + held)) / (1 + want[i]);
         worst = std::isnan(error) ? INFINITY : std::max(worst, error);
-        EXPECT_TRUE(want[i] > 0 || sums_[h][i] == kBefore) << sums_[h][i];
+        EXPECT_TRUE(want[i] > 0 || sums_[h][i] == held) << sums_[h][i];
       }
     }
     return worst;
@@ -99,9 +101,12 @@ class Measured {
             if (kind == 1 && query.pos[0] - rows[row].pos < w_.what.far) continue;
             const int column = (w_.what.by_query_head ? j : 0) * w_.what.kinds() + kind;
             const std::size_t token = w_.decode ? static_cast<std::size_t>(t) : 0;
-            sums[(token * columns + static_cast<std::size_t>(column)) * all + at[row]] += counts * eager.mass[row];
+            double& sum = sums[(token * columns + static_cast<std::size_t>(column)) * all + at[row]];
+            sum = w_.what.most ? std::max(sum, eager.mass[row]) : sum + counts * eager.mass[row];
           }
       }
+    if (w_.what.most)
+      for (double& x : sums) x = std::max(0.0, x - held_before(w_.what));
     return sums;
   }
 
@@ -242,6 +247,56 @@ TEST(Observe, ThreadsChangeNoBitOfDecode) {
     for (w.threads = 2; w.threads <= 3; ++w.threads) {
       EXPECT_EQ(Measured(w).sums(), one.sums());
       EXPECT_EQ(Measured(w).out(), one.out());
+    }
+  }
+}
+
+TEST(Observe, LargestWeightOfAnyQuery) {
+  for (const auto& [k, v] : kTwoFormats)
+    for (const bool by_query_head : {false, true})
+      for (const std::vector<int>& steps : {std::vector<int>{}, {1, 30, 9}}) {
+        Watched w{.c = {.k = k, .v = v, .heads = 6, .kv_heads = 2, .tokens = 40, .runs = kRuns},
+                  .what = {.first_query = 0, .by_query_head = by_query_head, .most = true},
+                  .steps = steps};
+        EXPECT_LE(worst(w), tolerance(w));
+        Watched sum = w;
+        sum.what.most = false;
+        EXPECT_NE(Measured(w).sums(), Measured(sum).sums());
+        w.steps = {};
+        Watched cut = w;
+        cut.steps = {5, 35};
+        EXPECT_EQ(Measured(w).sums(), Measured(cut).sums());
+      }
+}
+
+// The queries before rope, of positions from first_query on, whatever the cut; where the next ones will be.
+TEST(Observe, QueriesThemselves) {
+  Watched w{.c = {.heads = 6, .kv_heads = 2, .head_dim = 32, .tokens = 40, .runs = {{60}}}};
+  BlockArena arena = arena_of(w.c);
+  Sequence sequence(w.c, arena);
+  Rope rope(rope_of(w.c));
+  rope.reserve(2500);
+  const Query all = sequence.query();
+  const Pos first = all.pos[11];
+  for (const std::vector<int>& steps : {std::vector<int>{40}, {5, 7, 28}, {1, 39}}) {
+    ThreadPool pool(2);
+    AttentionScratch scratch;
+    std::vector<QueryMoments> queries(6, QueryMoments(32));
+    int done = 0;
+    for (const int tokens : steps) {
+      Query query = sequence.query(done, tokens);
+      query.prompt = true;
+      query.observation = {.what = {.first_query = first, .future = 9}, .mass = {}, .queries = queries};
+      attend(pool, arena.memory(), shape_of(w.c), rope, {&query, 1}, scratch);
+      done += tokens;
+    }
+    for (std::size_t head = 0; head < queries.size(); ++head) {
+      QueryMoments want(32);
+      want.add(all.q + (11 * 6 + head) * 32, std::size_t{6} * 32, 29);
+      want.expect(rope.mean(all.pos.back() + 1, 9, shape_of(w.c).scale));
+      EXPECT_EQ(queries[head].count(), 29U);
+      EXPECT_EQ(queries[head].next().mean, want.next().mean);
+      EXPECT_EQ(queries[head].next().covariance, want.next().covariance);
     }
   }
 }

@@ -51,6 +51,31 @@ TEST(Rope, ChannelsBeyondDimsPass) {
   EXPECT_EQ(std::vector(y.begin() + 32, y.end()), std::vector(x.begin() + 32, x.end()));
 }
 
+TEST(Rope, MeanIsThatOfThePositions) {
+  const RopeConfig yarn{.dims = 16, .scaling = RopeScaling::kYarn, .factor = 4, .original_context = 512};
+  for (const RopeConfig& config : {RopeConfig{.dims = 64}, RopeConfig{.dims = 8, .interleaved = true}, yarn})
+    for (const auto& [first, count] : {std::pair{0, 1}, {5, 1}, {0, 512}, {1000, 37}}) {
+      const NextPositions mean = Rope(config).mean(first, count, 0.5);
+      EXPECT_EQ(mean.interleaved, config.interleaved);
+      EXPECT_EQ(mean.scale, 0.5);
+      ASSERT_EQ(mean.turn.size(), static_cast<std::size_t>(config.dims / 2));
+      Rope rope(config);
+      rope.reserve(first + count);
+      for (int i = 0; i < config.dims / 2; ++i) {
+        double cos = 0, sin = 0;
+        for (Pos pos = first; pos < first + count; ++pos) {
+          std::vector<float> x(static_cast<std::size_t>(config.dims), 0.0F);
+          const int a = config.interleaved ? 2 * i : i, b = config.interleaved ? 2 * i + 1 : i + config.dims / 2;
+          x[a] = 1;
+          rope.rotate(x.data(), pos);
+          cos += x[a], sin += x[b];
+        }
+        EXPECT_NEAR(mean.turn[i].real(), cos / count, 1e-7) << i;  // the table is of float32
+        EXPECT_NEAR(mean.turn[i].imag(), sin / count, 1e-7) << i;
+      }
+    }
+}
+
 TEST(Rope, TableGrows) {
   Rope rope({.dims = 16}), whole({.dims = 16});
   for (const Pos n : {1, 5, 3, 100}) rope.reserve(n);

@@ -12,6 +12,11 @@
 //               highest budget would be more than there is kvpress takes length - window for all rows, we for those
 //               beside the window.
 //   AdaKV       alpha_safeguard is part of all rows of an even share, our floor of those beside the window.
+//   Expected attention   as kvpress. Where rows are stored rotated the same ones are kept.
+//   KVzip       kvpress shares the budget between all layers, or with layerwise=True, as here, between the heads of a
+//               layer. It asks for the context within the model's chat template, if there is one, here in plain text;
+//               the tiny models' goldens are made so too. Of a context in several pieces it scores each piece by its
+//               own probe alone, with a softmax over that piece, the sinks and the probe; here over all that is held.
 //   KeyL2, StreamingLLM   as kvpress; it leaves the renumbering to another press.
 #include <gtest/gtest.h>
 
@@ -106,6 +111,7 @@ TEST_P(KvpressTiny, KeepsTheSameRows) {
     const auto spec = test.at("spec").get<std::string>();
     const Kept expected = theirs(test);
     for (const int batch : {512, 7}) EXPECT_EQ(kept(spec, batch), expected) << spec << ", batch " << batch;
+    EXPECT_EQ(kept(spec + " + rotate", 512), expected) << spec;
   }
 }
 

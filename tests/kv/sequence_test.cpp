@@ -120,7 +120,8 @@ TEST(Plan, EqualsAllocation) {
                              "map(0_0_2_2) + k8v4", "streaming(sinks=4,window=100)",
                              "window(sinks=4,window=100) + k8v8 + grid(64)", "streaming(sinks=4,keep=25%) + k4v4",
                              "minicache(rule=top,keep=0,start=0) + k8v8", "minicache(rule=top,keep=1) + k4v4",
-                             "h2o(heavy=40,recent=20) + k8v8", "map(0_0_2_2) + h2o(readers=sum,oneshot) + grid(64)"})
+                             "h2o(heavy=40,recent=20) + k8v8", "map(0_0_2_2) + h2o(readers=sum,oneshot) + grid(64)",
+                             "expected(keep=100)", "map(0_0_2_2) + expected(keep=0.3,sinks=2) + k8v8"})
       for (const int prompt : {1, 33, 500}) {
         const KvShape s = shape(4, 2, 64, window);
         const auto sp = spec(text, s);

@@ -184,7 +184,6 @@ TEST(KvSpec, ErrorsNameTheSpecAndTheReason) {
       {"grid(99999999999)", "the distance of grid is \"99999999999\""},
       {"minicahce", "unknown term \"minicahce\" (did you mean minicache?)"},
       {"kivi(bits=2)", "kv spec \"kivi(bits=2)\": unknown term \"kivi\" (did you mean kivi4?)"},
-      {"kvzip", "the method kvzip does not exist yet"},
       {"steaming(window=4)", "unknown term \"steaming\" (did you mean streaming?), expected one of full map kvsharer"},
       {"q8_0",
        "unknown term \"q8_0\", expected one of full map kvsharer minicache lckv cla yoco pizza sandwich lasagna "

@@ -150,8 +150,8 @@ TEST(StreamingPolicy, RefusesBadArguments) {
 
 TEST(Registry, KnowsItsMethodsOnly) {
   EXPECT_EQ(token_policy_names(),
-            (std::vector<std::string_view>{"fastgen", "h2o", "snapkv", "pyramidkv", "adakv", "keyl2", "random",
-                                           "streaming", "window", "pyramidinfer"}));
+            (std::vector<std::string_view>{"fastgen", "h2o", "snapkv", "pyramidkv", "adakv", "pyramidinfer", "expected",
+                                           "kvzip", "keyl2", "streaming", "window", "random"}));
   EXPECT_EQ(policy("k8v8"), nullptr);
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/registry.h"
 
+#include "kv/tokens/expected.h"
 #include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
 #include "kv/tokens/keyl2.h"
+#include "kv/tokens/kvzip.h"
 #include "kv/tokens/pyramidinfer.h"
 #include "kv/tokens/random.h"
 #include "kv/tokens/snapkv.h"
@@ -25,11 +27,10 @@ Policy make(const Term& term) {
 }
 
 constexpr Method kMethods[] = {
-    {"fastgen", make<FastGenPolicy>},  {"h2o", make<H2oPolicy>},
-    {"snapkv", make<SnapKvPolicy>},    {"pyramidkv", make<SnapKvPolicy>},
-    {"adakv", make<SnapKvPolicy>},     {"keyl2", make<KeyL2Policy>},
-    {"random", make<RandomPolicy>},    {"streaming", make<StreamingPolicy>},
-    {"window", make<StreamingPolicy>}, {"pyramidinfer", make<PyramidInferPolicy>},
+    {"fastgen", make<FastGenPolicy>},     {"h2o", make<H2oPolicy>},          {"snapkv", make<SnapKvPolicy>},
+    {"pyramidkv", make<SnapKvPolicy>},    {"adakv", make<SnapKvPolicy>},     {"pyramidinfer", make<PyramidInferPolicy>},
+    {"expected", make<ExpectedPolicy>},   {"kvzip", make<KvzipPolicy>},      {"keyl2", make<KeyL2Policy>},
+    {"streaming", make<StreamingPolicy>}, {"window", make<StreamingPolicy>}, {"random", make<RandomPolicy>},
 };
 
 }  // namespace

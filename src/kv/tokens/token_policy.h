@@ -47,10 +47,13 @@ struct HeadRows {
   int readers = 1;                // layers; each has sums of its own, whose order no cut of a prompt changes
   int columns = 0;                // of one reader
   Readers combined{};
-  int kinds = 1;                          // of the columns, for each head
-  std::span<const float> key_norms{};     // [rows] Euclidean, of policies that read keys; may be empty
-  std::span<const TokenClass> classes{};  // [position], of policies that read classes; may be empty
-  std::uint8_t* tag = nullptr;            // what the policy remembers of the set; 0 at first
+  int kinds = 1;                            // of the columns, for each head
+  std::span<const float> key_norms{};       // [rows] Euclidean, of policies that read keys; may be empty
+  std::span<const float> keys{};            // [rows][head_dim] with rope, of policies that read rows; may be empty
+  std::span<const float> value_norms{};     // [rows] likewise
+  std::span<const QueryMoments> queries{};  // [query head] of the prompt, of policies that observe them
+  std::span<const TokenClass> classes{};    // [position], of policies that read classes; may be empty
+  std::uint8_t* tag = nullptr;              // what the policy remembers of the set; 0 at first
 
   // What the row was given in all heads: the sum over the readers, or the most of any.
   double total(std::size_t row, int kind = 0) const { return readers * columns == 1 ? mass[row] : sum_of(row, kind); }
@@ -85,8 +88,13 @@ class TokenPolicy {
   virtual Observe observes(const Ahead& /*ahead*/) const { return {}; }
   // Wants the norms of keys at a commit of this phase. (Not of layers whose keys are merged.)
   virtual bool reads_keys(Phase /*phase*/) const { return false; }
+  // Wants keys and the norms of values at a commit of this phase. (Not of layers that are merged.)
+  virtual bool reads_rows(Phase /*phase*/) const { return false; }
   // Wants to know what the tokens are.
   virtual bool reads_classes() const { return false; }
+  // After a prompt the model is asked to repeat it, so many tokens at a time (engine/context_probe.h), and only those
+  // queries are observed; 0: it is not.
+  virtual Pos probes() const { return 0; }
   virtual Readers readers() const { return Readers::kOwner; }
   // Each KV head has rows of its own. (A pair of layers that MiniCache merges still has one set for all its heads.)
   virtual bool by_head() const { return false; }

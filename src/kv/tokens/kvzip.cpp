@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tokens/kvzip.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+#include "kv/spec_parser.h"
+#include "kv/tokens/every.h"
+
+namespace lamina {
+namespace {
+
+constexpr int kMaxTokens = 1'000'000;
+
+// Drops the `dropped` rows of the lowest score of all sets; of equal scores the earlier set's and lower position stay.
+template <class Score>
+void drop_lowest_of_all(std::span<const HeadRows> sets, std::span<Keep> keep, std::size_t dropped, Score score) {
+  Keep all;  // rows of all sets, one set after the other
+  for (const HeadRows& rows : sets)
+    for (std::size_t row = 0; row < rows.pos.size(); ++row) all.push_back(static_cast<std::uint32_t>(all.size()));
+  std::vector<double> scores;
+  for (const HeadRows& rows : sets)
+    for (std::uint32_t row = 0; row < rows.pos.size(); ++row) scores.push_back(score(rows, row));
+  drop_lowest(all, all.size(), dropped, [&](std::uint32_t row) { return scores[row]; });
+  auto next = all.begin();
+  std::uint32_t first = 0;
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const auto end = first + static_cast<std::uint32_t>(sets[set].pos.size());
+    keep[set].clear();
+    for (; next != all.end() && *next < end; ++next) keep[set].push_back(*next - first);
+    first = end;
+  }
+}
+
+}  // namespace
+
+KvzipPolicy::KvzipPolicy(const Term& term) {
+  term.expect_keys({"keep", "share", "piece", "sinks"});
+  keep_ = Budget(term, "keep", "512", 1);
+  piece_ = term.integer("piece", 16, kMaxTokens, 2048);
+  sinks_ = term.integer("sinks", 0, kMaxTokens, 4);
+  require(keep_.is_fraction() || keep_.rows(0) >= sinks_, "keep of {} is {}, expected at least the {} sinks", term.name,
+          keep_.text(), sinks_);
+  by_layer_ = term.choice("share", {"layer", "head"}) != "head";
+
+  std::vector<std::string> arguments;
+  if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
+  if (!by_layer_) arguments.emplace_back("share=head");
+  if (piece_ != 2048) arguments.push_back(fmt::format("piece={}", piece_));
+  if (sinks_ != 4) arguments.push_back(fmt::format("sinks={}", sinks_));
+  text_ = print_term(term.name, arguments);
+}
+
+// Those of the probe, which come after the prompt's.
+Observe KvzipPolicy::observes(const Ahead& ahead) const {
+  if (ahead.phase == Phase::kDecode) return {};
+  return {.first_query = ahead.prompt_end, .most = true};
+}
+
+Pos KvzipPolicy::kept(Pos prompt) const { return std::max({1, sinks_, keep_.rows(prompt)}); }
+
+double KvzipPolicy::score(const HeadRows& rows, std::uint32_t row) const {
+  if (rows.pos[row] < sinks_) return std::numeric_limits<double>::infinity();
+  return rows.mass.empty() ? 0 : rows.total(row);
+}
+
+void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  const auto budget = static_cast<std::size_t>(kept(step.length));
+  const auto scored = [this](const HeadRows& rows, std::uint32_t row) { return score(rows, row); };
+  std::size_t dropped = 0;
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const std::size_t n = sets[set].pos.size(), extra = selects(step) && n > budget ? n - budget : 0;
+    keep[set] = every_row(sets[set]);
+    dropped += extra;
+    if (!by_layer_ && extra > 0)
+      drop_lowest(keep[set], n, extra, [&](std::uint32_t row) { return score(sets[set], row); });
+  }
+  if (by_layer_ && dropped > 0) drop_lowest_of_all(sets, keep, dropped, scored);
+}
+
+Pos KvzipPolicy::most_rows(Pos length, Pos prompt_length) const {
+  const Pos most = by_layer_ ? prompt_length : kept(prompt_length);  // a head may get what the others do not
+  return Every().most_rows(most, length, prompt_length);
+}
+
+}  // namespace lamina
