@@ -20,23 +20,29 @@ FRACTIONS = [0.5, 0.25, 0.125]
 RECOVERIES = [0.9, 0.95, 0.98, 1.0]
 
 
-def methods(fraction):
-    """(name, spec) of the methods that keep a fraction of the rows."""
+def methods(model, fraction, prompt):
+    """(name, spec) of the methods that keep a fraction of the prompt's rows. Most choose at its end and then keep what
+    is decoded: `random` holds the same number of rows at any time, and streaming one budget that is theirs at the end.
+    H2O's and the other streaming's rows stay as many as they were."""
     half = f"{fraction / 2:.6f}".rstrip("0")
+    last = int(fraction * prompt) + SCORED
     # its lowest layers have all rows: two fifths are the least that 30 layers can keep
     pruned = [("pyramidinfer", "pyramidinfer(keep=0.4,recent=0.1)")] if fraction == 0.5 else []
-    return pruned + [("h2o", f"h2o(heavy={half},recent={half})"),
-            ("h2o, oneshot", f"h2o(heavy={half},recent={half},oneshot)"),
-            ("snapkv", f"snapkv(keep={fraction})"),
-            ("adakv", f"adakv(keep={fraction})"),
-            ("pyramidkv", f"pyramidkv(keep={fraction})"),
-            ("keyl2", f"keyl2(keep={fraction})"),
-            ("expected", f"expected(keep={fraction})"),
-            ("kvzip", f"kvzip(keep={fraction})"),
-            ("streaming", f"streaming(keep={fraction})"),
-            ("random", f"random(keep={fraction})")]
+    return pruned + [("snapkv", f"snapkv(keep={fraction})"),
+                     ("adakv", f"adakv(keep={fraction})"),
+                     ("pyramidkv", f"pyramidkv(keep={fraction})"),
+                     ("expected", f"expected(keep={fraction})"),
+                     *([] if model == "gemma3" else [("kvzip", f"kvzip(keep={fraction})")]),  # not with windows
+                     ("keyl2", f"keyl2(keep={fraction})"),
+                     ("h2o, oneshot", f"h2o(heavy={half},recent={half},oneshot)"),
+                     ("random", f"random(keep={fraction})"),
+                     ("streaming, as many rows at the end", f"streaming(keep={last})"),
+                     ("h2o", f"h2o(heavy={half},recent={half})"),
+                     ("streaming", f"streaming(keep={fraction})"),
+                     ("random, chosen again", f"random(keep={fraction},every=8)")]
 
 
+SCORED = 128
 AT_ONCE = 8  # specs of a call: they share its base, and a call is what is kept
 
 
@@ -46,7 +52,7 @@ def in_calls(specs, call):
 
 def quality(args, model, specs, prompt):
     return in_calls(specs, lambda some: call_json(
-        "eval", "ppl", "-m", model_path(model), "-f", EVAL_TEXT, "--prompt", prompt, "--score", 128, "--windows",
+        "eval", "ppl", "-m", model_path(model), "-f", EVAL_TEXT, "--prompt", prompt, "--score", SCORED, "--windows",
         args.windows, "--base", "full", "-t", args.threads, "--kv", ";".join(some)))
 
 
@@ -80,13 +86,13 @@ def tokens_section(args, model, prompt):
     text = [f"## {MODELS[model]}: a prompt of {prompt} tokens, then 128\n"]
     for fraction in FRACTIONS:
         text.append(f"\n{100 * fraction:g} % of the rows:\n\n" +
-                    cost_table(args, model, methods(fraction), prompt, prompt, passkey=prompt <= 1024))
+                    cost_table(args, model, methods(model, fraction, prompt), prompt, prompt, passkey=prompt <= 1024))
     return "".join(text)
 
 
 def passkey_section(args):
     """The shared file: five items of 12,000 tokens, which only Gemma's context holds."""
-    named = [("full", "full"), *methods(0.25)]
+    named = [("full", "full"), *methods("gemma3", 0.25, 12000)]
     found = retrieval(args, "gemma3", [spec for _, spec in named], "-f", PASSKEYS)
     return "## Numbers hidden in 12,000 tokens, Gemma 3\n\n" + table(
         ["spec", "found"], [[name, f"{row['correct']} of {row['items']}"] for (name, _), row in zip(named, found, strict=True)])
