@@ -36,7 +36,8 @@ class Cache {
       for (const Segment& segment : layer.segments) layer.spans.emplace_back(&segment, 1);
     }
     const std::size_t tile = code_tile_bytes(k, heads.head_dim) + code_tile_bytes(v, heads.head_dim) +
-                             scale_tile_bytes(k, heads.head_dim) + scale_tile_bytes(v, heads.head_dim);
+                             scale_tile_bytes(k, heads.head_dim) / (by_channel(k) ? 2 : 1) +
+                             scale_tile_bytes(v, heads.head_dim);
     layer_bytes_ = tile * static_cast<std::size_t>(heads.kv_heads) * static_cast<std::size_t>(rows) / kTileRows;
   }
   std::span<const std::span<const Segment>> layer(std::size_t l) const { return layers_[l % layers_.size()].spans; }
@@ -85,7 +86,9 @@ void decode(benchmark::State& state, Heads heads, Format k, Format v) {
   state.SetBytesProcessed(static_cast<std::int64_t>(cache.layer_bytes() * layer));
 }
 
-void prompt(benchmark::State& state, Heads heads, Format k, Format v) {
+// What FastGen asks for costs the difference between these two; `scores` is one pass of queries over keys, the least
+// that it could take.
+void prompt(benchmark::State& state, Heads heads, Format k, Format v, bool observed = false) {
   const int tokens = static_cast<int>(state.range(0)), threads = static_cast<int>(state.range(1));
   const Cache cache(k, v, heads, 2, tokens);
   ThreadPool pool(threads);
@@ -97,15 +100,70 @@ void prompt(benchmark::State& state, Heads heads, Format k, Format v) {
   std::vector<float> out(q.size());
   std::vector<Pos> pos(static_cast<std::size_t>(tokens));
   std::iota(pos.begin(), pos.end(), 0);
+  std::vector<float> lse(area(tokens, heads.heads));
+  const Observe what{.first_query = 0, .far = tokens * 3 / 10};
+  std::vector<std::vector<float>> sums(static_cast<std::size_t>(heads.kv_heads), std::vector<float>(area(tokens, 2)));
+  std::vector<float*> mass;
+  for (auto& head : sums) mass.push_back(head.data());
   std::size_t layer = 0;
   while (state.KeepRunning()) {
-    const Query query{q.data(), pos, cache.layer(layer++), out.data()};
+    Query query{q.data(), pos, cache.layer(layer++), out.data()};
+    query.lse = lse.data();
+    if (observed) query.observation = {.what = what, .mass = mass};
     attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);
     benchmark::DoNotOptimize(out.data());
   }
   const double pairs = 0.5 * tokens * (tokens + 1.0) * heads.heads;  // of a query and a visible row
   state.counters["GFLOP/s"] =
       benchmark::Counter(4e-9 * pairs * heads.head_dim * static_cast<double>(layer), benchmark::Counter::kIsRate);
+}
+
+void observed(benchmark::State& state, Heads heads, Format k, Format v) { prompt(state, heads, k, v, true); }
+
+// The scores of all visible rows, block by block as a prompt computes them, and nothing else.
+void scores(benchmark::State& state, Heads heads, Format k, Format v) {
+  constexpr int kQueries = 96, kBlock = 128;
+  const int tokens = static_cast<int>(state.range(0)), dim = padded_dim(heads.head_dim);
+  const Cache cache(k, v, heads, 2, tokens);
+  ThreadPool pool(static_cast<int>(state.range(1)));
+  const AttendKernels& kernels = attend_kernels(chosen_isa());
+  std::mt19937 random(2);
+  const std::vector<float> q = random_floats(random, area(kQueries, dim));
+  const int group = heads.heads / heads.kv_heads, tile_tokens = kQueries / group;
+  std::size_t layer = 0;
+  const auto tile_scores = [&](const Segment& segment, int last_row, std::vector<float>& block,
+                               std::vector<float>& to) {
+    for (int row = 0; row < last_row; row += kBlock) {
+      const int n = std::min(kBlock, last_row - row);
+      std::vector<const std::byte*> codes, scales;
+      for (int tile = row / kTileRows; tile * kTileRows < row + n; ++tile) {
+        codes.push_back(segment.k_codes.tile(cache.memory(), static_cast<std::uint32_t>(tile)));
+        if (segment.k_scales) scales.push_back(segment.k_scales.tile(cache.memory(), static_cast<std::uint32_t>(tile)));
+      }
+      const TileRun run{codes.data(), scales.data(), 0, n, dim};
+      kernels.unpack_keys[static_cast<int>(k)](run, block.data());
+      kernels.product({.a = q.data(),
+                       .b = block.data(),
+                       .c = to.data() + row,
+                       .rows = tile_tokens * group,
+                       .panels = run.tiles(),
+                       .depth = dim,
+                       .a_stride = static_cast<std::size_t>(dim),
+                       .panel_stride = static_cast<std::size_t>(dim) * kTileRows,
+                       .depth_stride = kTileRows,
+                       .c_stride = static_cast<std::size_t>(tokens + kBlock)});
+    }
+  };
+  while (state.KeepRunning()) {
+    const auto head_rows = cache.layer(layer++);
+    const int tiles = (tokens + tile_tokens - 1) / tile_tokens;
+    pool.parallel_for(tiles * heads.kv_heads, [&](int task, int) {
+      thread_local std::vector<float> block(area(kBlock, 512)), to(area(kQueries, 1 << 13));
+      const int last = std::min(tokens, (task / heads.kv_heads + 1) * tile_tokens);
+      tile_scores(head_rows[static_cast<std::size_t>(task % heads.kv_heads)].front(), last, block, to);
+      benchmark::DoNotOptimize(to.data());
+    });
+  }
 }
 
 void encode(benchmark::State& state, Format format, RowKind kind) {
@@ -116,7 +174,7 @@ void encode(benchmark::State& state, Format format, RowKind kind) {
                          format,
                          64,
                          arena.plane(code_tile_bytes(format, 64), 0, rows),
-                         arena.plane(scale_tile_bytes(format, 64), 0, rows)};
+                         arena.scales(format, 64, 0, rows)};
   std::mt19937 random(3);
   const std::vector<float> x = random_floats(random, rows * 64);
   while (state.KeepRunning()) write_rows(planes, 0, x.data(), 64, rows);
@@ -164,27 +222,42 @@ void fma_peak(benchmark::State& state) {
       1e-9 * 2 * 16 * 16 * n * threads * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
-#define LAMINA_FORMATS(bench, ...)                                                          \
-  BENCHMARK_CAPTURE(bench, smollm_f32, kSmolLm, Format::kF32, Format::kF32) __VA_ARGS__;    \
-  BENCHMARK_CAPTURE(bench, smollm_f16, kSmolLm, Format::kF16, Format::kF16) __VA_ARGS__;    \
-  BENCHMARK_CAPTURE(bench, smollm_bf16, kSmolLm, Format::kBF16, Format::kBF16) __VA_ARGS__; \
-  BENCHMARK_CAPTURE(bench, smollm_k8v8, kSmolLm, Format::kInt8, Format::kInt8) __VA_ARGS__; \
-  BENCHMARK_CAPTURE(bench, smollm_k8v4, kSmolLm, Format::kInt8, Format::kInt4) __VA_ARGS__; \
-  BENCHMARK_CAPTURE(bench, smollm_k4v4, kSmolLm, Format::kInt4, Format::kInt4) __VA_ARGS__; \
-  BENCHMARK_CAPTURE(bench, gemma_f16, kGemma, Format::kF16, Format::kF16) __VA_ARGS__;      \
-  BENCHMARK_CAPTURE(bench, gemma_k8v8, kGemma, Format::kInt8, Format::kInt8) __VA_ARGS__;   \
+#define LAMINA_FORMATS(bench, ...)                                                                \
+  BENCHMARK_CAPTURE(bench, smollm_f32, kSmolLm, Format::kF32, Format::kF32) __VA_ARGS__;          \
+  BENCHMARK_CAPTURE(bench, smollm_f16, kSmolLm, Format::kF16, Format::kF16) __VA_ARGS__;          \
+  BENCHMARK_CAPTURE(bench, smollm_bf16, kSmolLm, Format::kBF16, Format::kBF16) __VA_ARGS__;       \
+  BENCHMARK_CAPTURE(bench, smollm_k8v8, kSmolLm, Format::kInt8, Format::kInt8) __VA_ARGS__;       \
+  BENCHMARK_CAPTURE(bench, smollm_k8v4, kSmolLm, Format::kInt8, Format::kInt4) __VA_ARGS__;       \
+  BENCHMARK_CAPTURE(bench, smollm_k4v4, kSmolLm, Format::kInt4, Format::kInt4) __VA_ARGS__;       \
+  BENCHMARK_CAPTURE(bench, smollm_kivi4, kSmolLm, Format::kChannel4, Format::kAsym4) __VA_ARGS__; \
+  BENCHMARK_CAPTURE(bench, gemma_f16, kGemma, Format::kF16, Format::kF16) __VA_ARGS__;            \
+  BENCHMARK_CAPTURE(bench, gemma_k8v8, kGemma, Format::kInt8, Format::kInt8) __VA_ARGS__;         \
   BENCHMARK_CAPTURE(bench, gemma_k4v4, kGemma, Format::kInt4, Format::kInt4) __VA_ARGS__
 
 BENCHMARK(read_memory)->Arg(1)->Arg(2)->UseRealTime();
 BENCHMARK(fma_peak)->Arg(1)->Arg(2)->UseRealTime();
 LAMINA_FORMATS(decode, ->ArgsProduct({{4096, 8192}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
 LAMINA_FORMATS(prompt, ->ArgsProduct({{512, 2048}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
+BENCHMARK_CAPTURE(observed, smollm_f16, kSmolLm, Format::kF16, Format::kF16)
+    ->Args({1024, 1})
+    ->Args({1024, 2})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(scores, smollm_f16, kSmolLm, Format::kF16, Format::kF16)
+    ->Args({1024, 1})
+    ->Args({1024, 2})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(prompt, smollm_1024, kSmolLm, Format::kF16, Format::kF16, false)
+    ->Args({1024, 1})
+    ->Args({1024, 2})
+    ->UseRealTime();
 BENCHMARK_CAPTURE(encode, f16_keys, Format::kF16, RowKind::kKey);
 BENCHMARK_CAPTURE(encode, f16_values, Format::kF16, RowKind::kValue);
 BENCHMARK_CAPTURE(encode, int8_keys, Format::kInt8, RowKind::kKey);
 BENCHMARK_CAPTURE(encode, int8_values, Format::kInt8, RowKind::kValue);
 BENCHMARK_CAPTURE(encode, int4_keys, Format::kInt4, RowKind::kKey);
 BENCHMARK_CAPTURE(encode, int4_values, Format::kInt4, RowKind::kValue);
+BENCHMARK_CAPTURE(encode, channel4_keys, Format::kChannel4, RowKind::kKey);
+BENCHMARK_CAPTURE(encode, asym4_values, Format::kAsym4, RowKind::kValue);
 
 }  // namespace
 }  // namespace lamina

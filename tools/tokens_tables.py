@@ -165,6 +165,31 @@ def composition_section(args):
     return f"## Combinations on {MODELS['smollm2']}\n\n" + cost_table(args, "smollm2", named, 1024, 4096)
 
 
+MAP2 = "map(" + "_".join(str({7: 6, 29: 28}.get(layer, layer)) for layer in range(30)) + ")"
+README = ["full", "bf16", "k8v8", "k8v4", "k4v4", "k4v4 + rotate", "kivi4", "kivi4 + rotate", "kivi4(group=128)",
+          "k4v2 + rotate", "kivi2", "h2o(heavy=0.25,recent=0.25)", "h2o(heavy=0.125,recent=0.125)",
+          "h2o(heavy=0.125,recent=0.125) + k4v4 + rotate", "snapkv(keep=0.25)", "snapkv(keep=0.25) + kivi4",
+          "adakv(keep=0.25)", "pyramidkv(keep=0.25)", "pyramidinfer", "fastgen", "fastgen(recovery=0.9)",
+          "expected(keep=0.25)", "kvzip(keep=0.25)", "keyl2(keep=0.25)", "random(keep=0.25)", "window(window=508)",
+          "streaming(window=508)", "streaming(window=252)", MAP2, f"{MAP2} + k8v8",
+          f"{MAP2} + streaming(window=508) + k8v4", "k4v4 + grid(512)"]
+
+
+def two_digits(x):
+    return f"{x:.2g}" if 0 < x < 0.1 else f"{x:.2f}" if x > 0 else "0"
+
+
+def readme_section(args):
+    """The table of the README."""
+    rows = []
+    for spec, row in zip(README, quality(args, "smollm2", README, 1024), strict=True):
+        name = f"`{spec}`".replace(f"`{MAP2}`", "*map2*").replace(f"`{MAP2} ", "*map2* `")
+        rows.append([name, f"{row['perplexity']:.2f}", two_digits(row["kl_mean"]), two_digits(row["kl_p99"]),
+                     f"{100 * row['top1_agreement']:.1f} %", f"{100 * row['kept_fraction']:.0f} %",
+                     f"{row['kv_bytes']:,}", f"{row['kv_ratio']:.2f}"])
+    return table(["spec", "perplexity", "KL mean", "KL 99 %", "top-1", "rows kept", "KV bytes", "ratio"], rows)
+
+
 SECTIONS = {
     "smollm2-1024": lambda args: tokens_section(args, "smollm2", 1024),
     "smollm2-4096": lambda args: tokens_section(args, "smollm2", 4096),
@@ -182,7 +207,8 @@ SECTIONS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="these sections, to stdout")
+    parser.add_argument("--only", nargs="*", choices=[*SECTIONS, "readme"], default=list(SECTIONS),
+                        help="these sections, to stdout")
     parser.add_argument("--windows", type=int, default=6, help="windows of each perplexity")
     parser.add_argument("--items", type=int, default=50, help="hidden numbers of each retrieval")
     parser.add_argument("--threads", type=int, default=2)
@@ -190,6 +216,8 @@ def main():
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     assert SHARED.is_dir(), f"{SHARED} is missing"
+    if args.only == ["readme"]:
+        return print(readme_section(args))
     sections = [SECTIONS[name](args) for name in args.only]
     if set(args.only) != set(SECTIONS) or not args.speed:
         return print("\n".join(sections))

@@ -40,8 +40,16 @@ struct ThreadBuffers {
   std::vector<float> scores;               // [query rows][rows]
   std::vector<float> block;                // a block of keys or values as float32
   std::vector<Range> visible;              // [tokens]
+  std::vector<Range> far;                  // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers;  // [plane][tiles]
   std::vector<float> unwanted;             // [rows] sums where the largest weight is asked for
+};
+
+// Tokens [first_token, first_token + tokens) of an observed prompt as the rows of one KV head meet them, but for those
+// that carry a shift: gathered once for all blocks of rows.
+struct ObservedQueries {
+  int query, kv_head, first_token, tokens;
+  std::size_t at;  // in Buffers::observed_q
 };
 
 // Rows of one segment whose weights a prompt's queries are asked for: a second pass over the keys.
@@ -49,6 +57,8 @@ struct ObservedBlock {
   int query, kv_head;
   const Segment* segment;
   Range rows;
+  int first_token;          // the first that is observed
+  std::size_t queries_at;   // its query rows in Buffers::observed_q
   std::size_t before, all;  // rows of the head's segments before this one, and of all: each padded to whole tiles
 };
 
@@ -66,6 +76,8 @@ struct AttentionScratch::Buffers {
   std::vector<Merge> merges;
   std::vector<float> partials;  // by partition: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> weights;   // by observed partition: [query rows][rows], exp(score - the partition's max)
+  std::vector<ObservedQueries> observed_queries;
+  std::vector<float> observed_q;  // [query rows][dim]
   std::vector<ObservedBlock> observed;
   std::vector<ThreadBuffers> threads;
 };
@@ -88,12 +100,15 @@ class Attention {
   void run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const;
   void run_partition(const Partition& partition, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
+  void gather_observed(const ObservedQueries& queries) const;
   void run_observed(const ObservedBlock& block, ThreadBuffers& thread) const;
   void add_queries(const Query& query, int head) const;
 
  private:
   void plan_partitions(int query, int kv_head);
   void plan_observed(int query, int kv_head);
+  void observe_scores(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
+                      ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
   void weigh(const Observe& what, std::span<float> scores, float lse, float* sums, ThreadBuffers& thread) const;
@@ -114,7 +129,7 @@ class Attention {
   const AttendKernels& kernels_;
   int group_;  // query heads of one KV head
   int dim_;    // head_dim with padding
-  std::size_t partial_floats_ = 0, weight_floats_ = 0;
+  std::size_t partial_floats_ = 0, weight_floats_ = 0, observed_floats_ = 0;
 };
 
 }  // namespace lamina

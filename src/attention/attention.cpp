@@ -24,6 +24,7 @@ void Attention::plan() {
   buffers_.partitions.clear();
   buffers_.merges.clear();
   buffers_.observed.clear();
+  buffers_.observed_queries.clear();
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
     const int tokens = static_cast<int>(queries_[i].pos.size());
@@ -44,6 +45,7 @@ void Attention::plan() {
   }
   grow(buffers_.partials, partial_floats_);
   grow(buffers_.weights, weight_floats_);
+  grow(buffers_.observed_q, observed_floats_);
 }
 
 void Attention::plan_partitions(int query, int kv_head) {
@@ -97,6 +99,8 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   });
   pool.parallel_for(static_cast<int>(buffers.merges.size()),
                     [&](int task, int) { attention.run_merge(buffers.merges[task]); });
+  pool.parallel_for(static_cast<int>(buffers.observed_queries.size()),
+                    [&](int task, int) { attention.gather_observed(buffers.observed_queries[task]); });
   pool.parallel_for(static_cast<int>(buffers.observed.size()), [&](int task, int thread) {
     attention.run_observed(buffers.observed[task], buffers.threads[thread]);
   });

@@ -58,6 +58,14 @@ void Attention::plan_observed(int query, int kv_head) {
   assert(q.lse != nullptr);
   const auto first = std::ranges::lower_bound(q.pos, q.observation.what.first_query);
   if (first == q.pos.end()) return;
+  const int first_token = static_cast<int>(first - q.pos.begin()), tokens = static_cast<int>(q.pos.size());
+  const std::size_t queries_at = observed_floats_;
+  const int tile_tokens = std::max(1, kPromptQueryRows / group_);
+  for (int token = first_token, n = 0; token < tokens; token += n) {
+    n = std::min(tile_tokens, tokens - token);
+    buffers_.observed_queries.push_back({query, kv_head, token, n, observed_floats_});
+    observed_floats_ += static_cast<std::size_t>(n * group_) * static_cast<std::size_t>(dim_);
+  }
   const std::span<const Segment> segments = q.segments[kv_head];
   const std::size_t all = padded_rows(segments);
   std::size_t before = 0;
@@ -65,7 +73,7 @@ void Attention::plan_observed(int query, int kv_head) {
     const Range rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
     for (std::uint32_t row = rows.first; row < rows.last;) {
       const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
-      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, before, all});
+      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, first_token, queries_at, before, all});
       row = end;
     }
     before += std::size_t{segment.tiles()} * kTileRows;
@@ -83,13 +91,17 @@ void Attention::add_queries(const Query& query, int head) const {
   to.expect(rope_.mean(query.pos.back() + 1, what.future, shape_.scale));
 }
 
+void Attention::gather_observed(const ObservedQueries& queries) const {
+  gather_queries(queries_[queries.query], queries.kv_head, queries.first_token, queries.tokens, 0,
+                 buffers_.observed_q.data() + queries.at);
+}
+
 void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) const {
-  const Query& query = queries_[block.query];
-  const int tokens = static_cast<int>(query.pos.size()), tile_tokens = std::max(1, kPromptQueryRows / group_);
+  const int tokens = static_cast<int>(queries_[block.query].pos.size()),
+            tile_tokens = std::max(1, kPromptQueryRows / group_);
   grow(thread.visible, static_cast<std::size_t>(tile_tokens));
-  grow(thread.q, static_cast<std::size_t>(tile_tokens * group_) * static_cast<std::size_t>(dim_));
-  const auto first = std::ranges::lower_bound(query.pos, query.observation.what.first_query) - query.pos.begin();
-  for (int token = static_cast<int>(first); token < tokens; token += tile_tokens)
+  grow(thread.far, static_cast<std::size_t>(tile_tokens));
+  for (int token = block.first_token; token < tokens; token += tile_tokens)
     run_observed_tile(block, token, std::min(tile_tokens, tokens - token), thread);
 }
 
@@ -105,39 +117,52 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
                                   ThreadBuffers& thread) const {
   const Query& query = queries_[block.query];
   const Segment& segment = *block.segment;
-  const Observe& what = query.observation.what;
+  const Pos far = query.observation.what.far;
   bool any = false;
   for (int t = 0; t < tokens; ++t) {
-    thread.visible[t] = intersection(block.rows, visible_rows(segment, query.sees, query.pos[first_token + t]));
+    const Pos pos = query.pos[first_token + t];
+    thread.visible[t] = intersection(block.rows, visible_rows(segment, query.sees, pos));
+    thread.far[t] = far > 0 ? intersection(block.rows, visible_rows(segment, {}, pos - far)) : Range{};
     any = any || !thread.visible[t].empty();
   }
   if (!any) return;
   const Tiles tiles = tiles_of(memory_, segment, block.rows, dim_, thread.pointers);
-  const int n = tiles.padded_rows();
-  const auto stride = static_cast<std::size_t>(n);
-  grow(thread.scores, static_cast<std::size_t>(tokens * group_) * stride);
-  gather_queries(query, block.kv_head, first_token, tokens, segment.shift, thread.q.data());
-  score_blocks(segment, tiles, thread.q.data(), tokens * group_, thread);
-  float* const mass = query.observation.mass[block.kv_head] + block.before +
-                      (tiles.base - std::size_t{segment.first_tile()} * kTileRows);
-  for (int i = 0; i < tokens * group_; ++i) {
-    const int t = i / group_, head = block.kv_head * group_ + i % group_;
-    const float lse = query.lse[static_cast<std::ptrdiff_t>(first_token + t) * shape_.heads + head];
-    if (thread.visible[t].empty() || lse == kNoScore) continue;
-    const float counts = 1 + what.slope * static_cast<float>(query.pos[first_token + t] - what.first_query);
-    float* const scores = thread.scores.data() + i * stride;
-    if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
-    mask(scores, tiles, thread.visible[t]);
-    float* const sums = mass + static_cast<std::size_t>(what.by_query_head ? i % group_ * what.kinds() : 0) * block.all;
-    weigh(what, {scores, stride}, lse - std::log(counts), sums, thread);
-    if (what.far == 0) continue;
-    const Pos* const end =
-        std::upper_bound(segment.pos, segment.pos + segment.rows(), query.pos[first_token + t] - what.far);
-    const std::uint32_t far_end = segment.first + static_cast<std::uint32_t>(end - segment.pos);
-    float* const far = sums + block.all;
-    for (std::uint32_t row = tiles.base; row < std::min(far_end, block.rows.last); ++row)
-      far[row - tiles.base] += scores[row - tiles.base];
+  const auto query_rows = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(group_),
+             dim = static_cast<std::size_t>(dim_);
+  grow(thread.scores, query_rows * static_cast<std::size_t>(tiles.padded_rows()));
+  const std::size_t before = static_cast<std::size_t>((first_token - block.first_token) * group_) * dim;
+  const float* q = buffers_.observed_q.data() + block.queries_at + before;
+  if (segment.shift != 0) {
+    grow(thread.q, query_rows * dim);
+    gather_queries(query, block.kv_head, first_token, tokens, segment.shift, thread.q.data());
+    q = thread.q.data();
   }
+  score_blocks(segment, tiles, q, static_cast<int>(query_rows), thread);
+  for (int t = 0; t < tokens; ++t)
+    for (int j = 0; j < group_ && !thread.visible[t].empty(); ++j)
+      observe_scores(block, tiles, first_token, t, j, thread);
+}
+
+// Of query head j of the group, for the tile's t-th token: scores become weights, which are counted.
+void Attention::observe_scores(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
+                               ThreadBuffers& thread) const {
+  const Query& query = queries_[block.query];
+  const Observe& what = query.observation.what;
+  const int token = first_token + t, head = block.kv_head * group_ + j;
+  const float lse = query.lse[static_cast<std::ptrdiff_t>(token) * shape_.heads + head];
+  if (lse == kNoScore) return;
+  const auto n = static_cast<std::size_t>(tiles.padded_rows());
+  float* const scores = thread.scores.data() + static_cast<std::size_t>(t * group_ + j) * n;
+  if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
+  mask(scores, tiles, thread.visible[t]);
+  float* const sums = query.observation.mass[block.kv_head] + block.before + tiles.base -
+                      std::size_t{block.segment->first_tile()} * kTileRows +
+                      static_cast<std::size_t>(what.by_query_head ? j * what.kinds() : 0) * block.all;
+  const auto distance = static_cast<float>(query.pos[token] - what.first_query);
+  const float counts = what.slope == 0 ? 0 : std::log1p(what.slope * distance);
+  weigh(what, {scores, n}, lse - counts, sums, thread);
+  const Range far = thread.far[t];
+  if (!far.empty()) kernels_.add(scores, static_cast<int>(far.last - tiles.base), sums + block.all);
 }
 
 }  // namespace lamina

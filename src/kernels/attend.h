@@ -58,6 +58,7 @@ struct AttendKernels {
   void (*fold)(const Fold& fold);
   // n scores (a multiple of 16, possibly -inf) become weights exp(score - lse), which are added to sums[n].
   void (*weigh)(float* scores, int n, float lse, float* sums);
+  void (*add)(const float* x, int n, float* sums);  // sums += x
   // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
   void (*apply_gains)(const std::byte* const* gains, int tiles, float* x);
 

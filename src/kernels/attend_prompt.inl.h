@@ -42,6 +42,13 @@ static void weigh(float* scores, int n, float lse, float* sums) {
   }
 }
 
+static void add_to(const float* x, int n, float* sums) {
+  for (int i = 0; i < n; i += 16) {
+    const int left = n - i < 16 ? n - i : 16;
+    store_n(sums + i, load_n(sums + i, left) + load_n(x + i, left), left);
+  }
+}
+
 static void apply_gains(const std::byte* const* gains, int tiles, float* x) {
   for (int t = 0; t < tiles; ++t, x += kTileRows)
     store(x, load(x) * load_f16(reinterpret_cast<const std::uint16_t*>(gains[t])));
@@ -270,6 +277,7 @@ const AttendKernels kAttendKernels = {
             mix_codes<ValuesInt4>, mix_codes<ValuesAsym4>, mix_codes<ValuesAsym2>, nullptr, nullptr},
     .fold = fold,
     .weigh = weigh,
+    .add = add_to,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
                     unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>, unpack_code_keys<KeysAsym4>,

@@ -96,7 +96,10 @@ void TensorRun::cover(BlockPool& pool, PlaneBlocks& plane, RowRange rows, std::u
   blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(left));
   first_block = blocks.empty() ? begin : first_block + static_cast<std::uint32_t>(left);
   if (blocks.capacity() > 2 * blocks.size() + kSpareIds) blocks.shrink_to_fit();
-  for (; first_block > begin; --first_block) blocks.insert(blocks.begin(), pool.acquire());
+  while (first_block > begin) {  // NOLINT(bugprone-infinite-loop): it is a reference
+    blocks.insert(blocks.begin(), pool.acquire());
+    --first_block;
+  }
   for (std::size_t b = std::max(writable / rows_per_block, first_block) - first_block; b < blocks.size(); ++b) {
     if (!pool.shared(blocks[b])) continue;
     const BlockId copy = pool.acquire();
@@ -222,7 +225,7 @@ std::size_t TensorRun::row_bytes(bool encoded) const {
 }
 
 std::size_t TensorRun::scale_bytes(std::size_t encoded) const {
-  const std::size_t heads = static_cast<std::size_t>(heads_ * layout_.copies),
+  const std::size_t heads = static_cast<std::size_t>(heads_) * static_cast<std::size_t>(layout_.copies),
                     sizes = has_minima(layout_.format) ? 2 : 1;
   if (!has_scales(layout_.format)) return 0;
   const std::size_t scales = by_channel(layout_.format) ? static_cast<std::size_t>(head_dim_) * encoded /
