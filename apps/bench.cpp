@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "bench_report.h"
 #include "common.h"
+#include "engine/context_probe.h"
 
 namespace lamina {
 namespace {
@@ -109,6 +110,7 @@ class Bench {
   void measure(std::span<const KvSequence> start, const Test& test);
   void play(Sequences& all, const Test& test);
   void feed(KvSequence& kv, std::size_t text, Pos length, Phase last);
+  void end_prompt(KvSequence& kv, std::size_t text, Pos first);
   void step(std::span<const Chunk> chunks, Phase phase);
   Chunk chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const;
   void begin_progress(const std::string& label, std::size_t tokens);
@@ -122,6 +124,7 @@ class Bench {
   std::unique_ptr<ThreadPool> pool_;  // has threads_ threads
   Model model_;
   Pos longest_ = 0;                        // text of a test
+  std::optional<ContextProbe> probe_;      // of specs that want one
   std::optional<BlockPool> blocks_;        // of the running spec
   std::vector<std::vector<Token>> texts_;  // [sequence][position]
   Workspace work_;
@@ -180,13 +183,17 @@ void Bench::run(const Spec& spec) {
   blocks_.emplace(model_.shape(), 3 * most * most_bytes(model_.shape(), longest_), spec->widest());
   Sequences all;
   for (std::size_t i = 0; i < most; ++i) all.emplace_back(spec, model_.shape(), *blocks_);
+  probe_ = spec->probes() > 0 ? std::optional(ContextProbe(model_)) : std::nullopt;
   for (const int depth : depths_) {
+    if (spec->observes()) {  // of one prompt
+      all.clear();
+      for (std::size_t i = 0; i < most; ++i) all.emplace_back(spec, model_.shape(), *blocks_);
+    }
     begin_progress(fmt::format("fill to {} of {}", depth, spec->text()),
                    most * static_cast<std::size_t>(depth - all.front().length()));
     for (std::size_t i = 0; i < most; ++i) feed(all[i], i, depth, Phase::kPrompt);
     Sequences start = fork(all);
-    for (KvSequence& kv : start)
-      if (depth > 0) kv.commit(Phase::kPromptEnd, 0);
+    for (std::size_t i = 0; i < most && depth > 0; ++i) end_prompt(start[i], i, 0);
     for (const int batch : args_.batches)
       for (const int threads : args_.threads) {
         batch_ = batch;
@@ -246,7 +253,11 @@ BenchResult Bench::describe(std::span<const KvSequence> start, const Test& test)
 // Prompts one after the other, then a token of each sequence a step.
 void Bench::play(Sequences& all, const Test& test) {
   if (test.prompt > 0)
-    for (std::size_t i = 0; i < all.size(); ++i) feed(all[i], i, all[i].length() + test.prompt, Phase::kPromptEnd);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const Pos first = all[i].length();
+      feed(all[i], i, first + test.prompt, probe_ ? Phase::kPrompt : Phase::kPromptEnd);
+      if (probe_) end_prompt(all[i], i, first);
+    }
   std::vector<Chunk> chunks;
   for (int token = 0; token < test.gen; ++token) {
     chunks.clear();
@@ -255,7 +266,19 @@ void Bench::play(Sequences& all, const Test& test) {
   }
 }
 
+// After the tokens of a prompt, from position `first` on.
+void Bench::end_prompt(KvSequence& kv, std::size_t text, Pos first) {
+  const auto prompt = std::span<const Token>(texts_[text])
+                          .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(kv.length() - first));
+  const auto going_on = [] { return !interrupted(); };
+  if (probe_)
+    require(probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on), "interrupted after {} tests",
+            tests_done_);
+  kv.commit(Phase::kPromptEnd, 0);
+}
+
 void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
+  if (kv.length() < length) kv.expect_prompt(length - kv.length());
   while (kv.length() < length) {
     const int tokens = kv.prompt_step(length - kv.length(), batch_);
     const Phase phase = kv.length() + tokens == length ? last : Phase::kPrompt;

@@ -34,6 +34,32 @@ std::vector<std::vector<Token>> ContextProbe::texts(std::span<const Token> promp
   return all;
 }
 
+bool ContextProbe::run(Model& model, ThreadPool& pool, Workspace& work, KvSequence& kv, std::span<const Token> prompt,
+                       int batch, const std::function<bool()>& after_step) const {
+  try {
+    for (const std::vector<Token>& text : texts(prompt, static_cast<std::size_t>(kv.spec().probes()))) {
+      kv.begin_probe();
+      for (std::size_t done = 0, n = 0; done < text.size(); done += n) {
+        n = std::min(text.size() - done, static_cast<std::size_t>(batch));
+        const Chunk chunk{
+            .kv = &kv, .tokens = std::span(text).subspan(done, n), .logits = Chunk::Logits::kNone, .prompt = true};
+        model.forward({&chunk, 1}, work, pool);
+        const bool goes_on = after_step();
+        kv.keep_probe(static_cast<int>(n));
+        if (!goes_on) {
+          kv.discard();
+          return false;
+        }
+      }
+      kv.discard();
+    }
+  } catch (...) {
+    kv.discard();
+    throw;
+  }
+  return true;
+}
+
 std::size_t ContextProbe::most_instruction() const {
   return std::max(first_.size(), next_.size() + kLastTokens) + end_.size();
 }

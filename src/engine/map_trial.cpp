@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/error.h"
 #include "engine/statistics.h"
 #include "kv/sequence.h"
 
@@ -30,6 +31,8 @@ MapTrial::MapTrial(Model& model, ThreadPool& pool, std::vector<std::vector<Token
       spec_(std::move(spec)),
       blocks_(model.shape(), sentences_.size() * most_bytes(model.shape(), static_cast<Pos>(sentences_.at(0).size())),
               spec_.widest()) {
+  require(spec_.probes() == 0, "\"{}\" asks the model about every prompt, which a search over maps cannot do",
+          spec_.text());
   plan_steps(feed);
   current_.resize(steps_.size());
   tried_.resize(steps_.size());
@@ -59,7 +62,7 @@ const std::vector<float>& MapTrial::run(const std::vector<int>& target) {
     collect(current_);
     return states_;
   }
-  feed(target, static_cast<int>(first));
+  feed(target, first_run(static_cast<int>(first)));
   collect(tried_);
   return states_;
 }
@@ -67,7 +70,7 @@ const std::vector<float>& MapTrial::run(const std::vector<int>& target) {
 void MapTrial::adopt(const std::vector<int>& target) {
   const auto first = std::ranges::mismatch(target, current_map_).in1 - target.begin();
   if (static_cast<std::size_t>(first) == target.size()) return;
-  if (target != tried_map_) feed(target, static_cast<int>(first));
+  if (target != tried_map_) feed(target, first_run(static_cast<int>(first)));
   for (std::size_t step = 0; step < steps_.size(); ++step) {
     std::swap_ranges(current_[step].layers.begin() + first, current_[step].layers.end(),
                      tried_[step].layers.begin() + first);
@@ -76,6 +79,9 @@ void MapTrial::adopt(const std::vector<int>& target) {
   current_map_ = target;
   tried_map_.clear();  // its states are gone
 }
+
+// Layers whose states are known are not run, but where a token policy wants to see their attention.
+int MapTrial::first_run(int first_changed) const { return spec_.observes() && !spec_.prunes() ? 0 : first_changed; }
 
 // Runs all sentences side by side under the map, from `first_layer` on.
 void MapTrial::feed(const std::vector<int>& target, int first_layer) {
@@ -86,6 +92,8 @@ void MapTrial::feed(const std::vector<int>& target, int first_layer) {
   std::vector<KvSequence> sequences;
   for (std::size_t i = 0; i < sentences_.size(); ++i) sequences.emplace_back(shared_spec, model_.shape(), blocks_);
   tried_map_.clear();
+  const auto prompt = std::ranges::find(steps_, Phase::kPromptEnd, &Fed::phase);
+  for (KvSequence& sequence : sequences) sequence.expect_prompt(prompt->first + prompt->tokens);
   for (std::size_t step = 0; step < steps_.size(); ++step) {
     const Fed& fed = steps_[step];
     std::vector<Chunk> chunks;

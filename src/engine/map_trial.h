@@ -46,6 +46,7 @@ class MapTrial {
   };
 
   void plan_steps(Feed feed);
+  int first_run(int first_changed) const;
   void feed(const std::vector<int>& target, int first_layer);
   void collect(const std::vector<StepTrace>& traces);
 

@@ -55,7 +55,14 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
     }
   }
   if (!probe_) return;
-  probe(tokens);
+  const auto after_step = [&] {
+    peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+    return !progress || progress(tokens.size());
+  };
+  if (!probe_->run(model_, pool_, work_, kv_, tokens, options_.batch, after_step)) {
+    last = {};
+    return;
+  }
   if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0);
 }
 
@@ -63,28 +70,6 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
 Pos Session::probe_tokens() const {
   if (!probe_) return 0;
   return std::min(options_.spec->probes(), options_.context) + static_cast<Pos>(probe_->most_instruction());
-}
-
-// Asks the model for the prompt, so that the token policy sees which rows it needs; nothing of it stays.
-void Session::probe(std::span<const Token> prompt) {
-  try {
-    for (const std::vector<Token>& text : probe_->texts(prompt, static_cast<std::size_t>(kv_.spec().probes()))) {
-      kv_.begin_probe();
-      for (std::size_t done = 0; done < text.size();) {
-        const std::size_t n = std::min(text.size() - done, static_cast<std::size_t>(options_.batch));
-        const Chunk chunk{
-            .kv = &kv_, .tokens = std::span(text).subspan(done, n), .logits = Chunk::Logits::kNone, .prompt = true};
-        model_.forward({&chunk, 1}, work_, pool_);
-        peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
-        kv_.keep_probe(static_cast<int>(n));
-        done += n;
-      }
-      kv_.discard();
-    }
-  } catch (...) {
-    kv_.discard();
-    throw;
-  }
 }
 
 std::span<const float> Session::decode(Token token) {

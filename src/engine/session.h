@@ -54,7 +54,6 @@ class Session {
   std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
   void feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
             std::span<const float>& last, Phase end_phase = Phase::kPromptEnd);
-  void probe(std::span<const Token> prompt);
   Pos probe_tokens() const;
 
   Model& model_;

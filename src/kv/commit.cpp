@@ -113,7 +113,9 @@ void KvSequence::forget(Parts& parts, Phase next) {
   if (!parts.policy || parts.slots.front().mass_columns() == 0) return;
   const Observe measured = parts.policy->observes(ahead(Phase::kPrompt, 0)),
                 coming = parts.policy->observes(ahead(next, 0));
-  const int columns = coming.first_query < length_ ? coming.columns(shape_.query_group) : 0;
+  // in decode, sums of the last queries before a choice start anew; those of all queries go on
+  const bool goes_on = coming.first_query < length_ && (next != Phase::kDecode || coming.first_query == 0);
+  const int columns = goes_on ? coming.columns(shape_.query_group) : 0;
   const int readers = static_cast<int>(parts.readers.size());
   for (Slot& slot : parts.slots)
     if (slot.mass_columns() > readers * slot.heads() * columns) slot.reduce_mass(readers, measured.kinds(), columns);

@@ -26,7 +26,9 @@ class QueryMoments {
   void expect(const NextPositions& next) { next_ = next; }
 
   std::size_t count() const { return count_; }
-  std::size_t bytes() const { return (sums_.capacity() + products_.capacity()) * sizeof(double); }
+  std::size_t bytes() const {  // with a number for each pair of channels
+    return (sums_.capacity() + products_.capacity() + dim_) * sizeof(double);
+  }
 
   // Scores q . k * scale of the queries to come, as if they were normally distributed: their mean and covariance.
   struct Normal {

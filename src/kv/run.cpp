@@ -74,17 +74,17 @@ void Run::shrink() {
   mass_.reserve(room * columns_);
 }
 
-void Run::set_mass_columns(int columns) {
-  const auto now = static_cast<std::size_t>(columns);
-  if (now == columns_) return;
+void Run::set_mass_columns(int lists, int columns) {
+  const auto all = static_cast<std::size_t>(lists), now = static_cast<std::size_t>(columns), before = columns_ / all;
+  if (all * now == columns_) return;
   std::vector<float> mass;
-  mass.reserve(now * pos_.capacity());
-  mass.resize(now * pos_.size());
-  for (std::size_t row = 0; row < pos_.size(); ++row)
-    std::copy_n(mass_.begin() + static_cast<std::ptrdiff_t>(row * columns_), std::min(now, columns_),
-                mass.begin() + static_cast<std::ptrdiff_t>(row * now));
+  mass.reserve(all * now * pos_.capacity());
+  mass.resize(all * now * pos_.size());
+  for (std::size_t list = 0; list < all * pos_.size(); ++list)
+    std::copy_n(mass_.begin() + static_cast<std::ptrdiff_t>(list * before), std::min(now, before),
+                mass.begin() + static_cast<std::ptrdiff_t>(list * now));
   mass_ = std::move(mass);
-  columns_ = now;
+  columns_ = all * now;
 }
 
 void Run::sum_mass(int lists, int kinds) {
@@ -219,6 +219,20 @@ void Run::close_ranks(BlockPool& pool) {
   k_.set_encoded(first_ + k_encoded);
   v_.set_encoded(first_ + v_encoded);
   drop_back(pool, rows() - count);
+}
+
+void Run::to_front(BlockPool& pool) {
+  const std::uint32_t from = first_, n = rows();
+  if (from == 0 || n == 0) return;
+  assert(encoded(RowKind::kKey) == 0 && encoded(RowKind::kValue) == 0 && dead_rows_ == 0);
+  for (TensorRun* tensor : {&k_, &v_}) {
+    tensor->set_encoded(0);
+    tensor->resize(pool, {0, last_}, 0);
+    for (std::uint32_t row = 0; row < n; ++row) tensor->move_row(pool, from + row, row, false);
+  }
+  first_ = 0;
+  last_ = n;
+  resize(pool, last_);
 }
 
 void Run::write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x,

@@ -52,7 +52,8 @@ class Run {
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }  // [rows()]
 
   // Numbers that a token policy has measured, so many for each row; those beyond the former columns are 0.
-  void set_mass_columns(int columns);
+  void set_mass_columns(int columns) { set_mass_columns(1, columns); }
+  void set_mass_columns(int lists, int columns);  // the same for each of so many lists of columns
   void sum_mass(int lists, int kinds);  // of each list of columns the sum of every kinds-th becomes its only column
   int mass_columns() const { return static_cast<int>(columns_); }
   std::span<float> mass() { return std::span(mass_).last(std::size_t{rows()} * columns_); }  // [rows()][columns]
@@ -62,6 +63,8 @@ class Run {
 
   // Rows [rows() - n, rows()) become writable and belong to `pos`, whose length is n. They wait to be encoded.
   void grow(BlockPool& pool, std::span<const Pos> pos);
+  // Row coordinates begin at 0 again, for groups of rows that share scales: while none is encoded and none dead.
+  void to_front(BlockPool& pool);
   // The first `end` rows of one tensor are encoded, or as many as are already.
   void encode(BlockPool& pool, RowKind kind, std::uint32_t end);
   std::uint32_t encoded(RowKind kind) const { return of(kind).encoded() - first_; }  // the first so many rows are

@@ -78,6 +78,7 @@ KvSequence::~KvSequence() {
 }
 
 KvSequence KvSequence::fork() const {
+  assert(!probed_);
   KvSequence copy(*this);
   each_slot([&](const Slot& slot) { slot.share(*pool_); });
   return copy;
@@ -176,7 +177,7 @@ Keep KvSequence::survivors(LayerId layer, int tokens, std::span<const Pos> pos) 
     }
     assert(row == pos.size());
   }
-  return policy->prune(index(layer), shape_.layers, length_ + tokens,
+  return policy->prune(index(layer), shape_.layers, length_, length_ + tokens,
                        {.pos = pos, .mass = mass, .columns = static_cast<int>(heads.size())});
 }
 

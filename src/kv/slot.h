@@ -104,7 +104,7 @@ class Slot {
   std::vector<Run*> runs();
   template <class Fn>
   void each_row(const BlockPool& pool, RowKind kind, Fn fn) const;
-  void set_mass_columns(int columns);
+  void set_mass_columns(int lists, int columns);
   // In the order of segments(): of the tails the first layer's, which stands for both.
   std::vector<Run*> measured_runs();
 

@@ -265,6 +265,9 @@ void check(const KvSpec& spec) {
     require(policy->probes() == 0 || spec.grid == 0,
             "{} looks at a whole prompt before any of it is committed, grid({}) commits on the way", policy->text(),
             spec.grid);
+    require(policy->probes() == 0 || policy->probes() == spec.probes(),
+            "{} asks about pieces of {} tokens, another layer's method about {}: expected the same", policy->text(),
+            policy->probes(), spec.probes());
     require(policy->probes() == 0 || spec.layers.window(SlotId{i}) == 0,
             "{} asks for a prompt that layers with a sliding window no longer see: give it to the others, tokens(…)",
             policy->text());

@@ -20,8 +20,8 @@ std::vector<Run*> Slot::measured_runs() {
   return all;
 }
 
-void Slot::set_mass_columns(int columns) {
-  for (Run* run : measured_runs()) run->set_mass_columns(columns);
+void Slot::set_mass_columns(int lists, int columns) {
+  for (Run* run : measured_runs()) run->set_mass_columns(lists, columns);
 }
 
 void Slot::reduce_mass(int readers, int kinds, int columns) {
@@ -29,13 +29,13 @@ void Slot::reduce_mass(int readers, int kinds, int columns) {
   if (columns == 1 && mass_columns() > lists)
     for (Run* run : measured_runs()) run->sum_mass(lists, kinds);
   else
-    set_mass_columns(lists * columns);
+    set_mass_columns(lists, columns);
 }
 
 std::span<float* const> Slot::stage(int reader, int readers, int columns, int tokens, bool apart) {
   const auto heads = static_cast<std::size_t>(this->heads());
   if (staged_.heads.empty()) {
-    set_mass_columns(readers * this->heads() * columns);
+    set_mass_columns(readers * this->heads(), columns);
     staged_.columns = columns;
     staged_.tokens = apart ? tokens : 1;
     staged_.apart = apart;

@@ -50,6 +50,7 @@ class NaiveLlama {
       pos.push_back(length_++);
       x.push_back(row("token_embd.weight", token));
     }
+    prompt_ = static_cast<Pos>(pos.size());
     for (std::size_t layer = 0; layer < target_.size(); ++layer) {
       const std::vector<std::vector<Vector>> weights = attention(layer, pos, x);
       feed_forward(layer, x);
@@ -158,7 +159,7 @@ class NaiveLlama {
   // weights: of the rows that the layer has stored, of which the last pos.size() are those at hand.
   std::vector<std::size_t> survivors(std::size_t layer, const std::vector<Pos>& pos,
                                      const std::vector<std::vector<Vector>>& weights) {
-    const int n = length_, recent = static_cast<int>(pruning_.recent * n), count = 1 + recent;
+    const int n = prompt_, recent = static_cast<int>(pruning_.recent * n), count = 1 + recent;
     std::vector<std::size_t> all(pos.size());
     std::iota(all.begin(), all.end(), std::size_t{0});
     const int context = static_cast<int>(pos.size()) - count;
@@ -190,7 +191,7 @@ class NaiveLlama {
   const TensorTable& tensors_;
   std::vector<int> target_;
   Pruning pruning_;
-  Pos length_ = 0;
+  Pos length_ = 0, prompt_ = 0;  // tokens of the text, of the prompt at hand
 };
 
 class PyramidInferModel : public ::testing::TestWithParam<const char*> {

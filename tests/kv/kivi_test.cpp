@@ -191,6 +191,28 @@ TEST(Kivi, GoesBackWhereRowsAreStillExact) {
   EXPECT_EQ(early.kv.length(), 40);
 }
 
+// Where a policy drops the first rows, those that stay are counted from the first of them: as many are encoded as
+// `plan` says, which cannot know which they are.
+TEST(Kivi, RowsAreCountedFromTheFirstThatIsKept) {
+  for (const char* text : {"random(keep=300,seed=3) + kivi4", "random(keep=300,seed=4) + kivi2(bookkeeping=window)"}) {
+    Rows rows(text);
+    rows.add(500, Phase::kPromptEnd);
+    for (int i = 0; i < 40; ++i) rows.add(1, Phase::kDecode);
+    for (const auto& head : rows.kv.segments(LayerId{0})) {
+      std::uint32_t held = 0, keys = 0, values = 0;
+      for (const Segment& s : head) {
+        held += s.rows();
+        keys += has_scales(s.k_format) ? s.rows() : 0;
+        values += has_scales(s.v_format) ? s.rows() : 0;
+      }
+      EXPECT_EQ(held, 340U);
+      EXPECT_EQ(keys, rows.kivi.encoded_keys(340)) << text;
+      EXPECT_EQ(values, rows.kivi.encoded_values(340)) << text;
+    }
+    EXPECT_EQ(rows.kv.bytes().rows, plan_kv(spec(text), shape(), 500, 40, 500).steady.rows);
+  }
+}
+
 // Sinks stay exact, in a run of their own; the others' groups keep their places as the window moves on.
 TEST(Kivi, UnderAWindow) {
   Rows rows("streaming(window=150) + kivi4");

@@ -98,7 +98,8 @@ TEST(Kvzip, RefusesWhatCannotWork) {
                "kvzip asks for a prompt that layers with a sliding window no longer see");
   EXPECT_NO_THROW(KvSpec::parse("tokens(0=kvzip,2=kvzip)", shape));
   shape.windows = {};
-  const KvSpec mixed = KvSpec::parse("tokens(0=kvzip(piece=64),1=kvzip(piece=99),2=keyl2)", shape);
+  EXPECT_ERROR(KvSpec::parse("tokens(0=kvzip(piece=64),1=kvzip(piece=99))", shape), "pieces of 64 tokens");
+  const KvSpec mixed = KvSpec::parse("tokens(0=kvzip(piece=99),1=kvzip(keep=9,piece=99),2=keyl2)", shape);
   EXPECT_EQ(mixed.probes(), 99);
   EXPECT_EQ(mixed.why_no_prefix_reuse(), "");
   EXPECT_EQ(KvSpec::parse("expected", shape).probes(), 0);

@@ -120,7 +120,7 @@ class NaiveSequence {
   void observe(LayerId layer, const Observe& what) {
     const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
     for (NaiveSet& set : slots_[slot])
-      set.columns = readers_of(slot, layer).first * set.heads * what.columns(shape_.query_group);
+      set_columns(set, readers_of(slot, layer).first * set.heads, what.columns(shape_.query_group));
   }
   void see(const NaiveSeen& seen) { seen_.push_back(seen); }
 
@@ -273,11 +273,26 @@ class NaiveSequence {
       sets[i].rows = kept;
     }
     const Observe next = policy.observes(ahead(phase == Phase::kPrompt ? phase : Phase::kDecode, 0));
-    const int columns = next.first_query < length ? next.columns(shape_.query_group) : 0;
+    const bool goes_on = next.first_query < length && (phase == Phase::kPrompt || next.first_query == 0);
+    const int columns = goes_on ? next.columns(shape_.query_group) : 0;
     for (NaiveSet& set : sets)
       if (const int lists = readers * set.heads; set.columns > lists * columns)
         reduce(set, lists, policy.observes(ahead(Phase::kPrompt, 0)).kinds(), columns);
     return evicted;
+  }
+
+  // So many sums for each of the lists: of a reader's head.
+  static void set_columns(NaiveSet& set, int lists, int columns) {
+    const int before = set.columns / lists;
+    for (NaiveRow& row : set.rows) {
+      row.mass.resize(static_cast<std::size_t>(set.columns));
+      std::vector<double> sums;
+      for (int list = 0; list < lists; ++list)
+        for (int c = 0; c < columns; ++c)
+          sums.push_back(c < before ? row.mass[static_cast<std::size_t>(list * before + c)] : 0);
+      row.mass = sums;
+    }
+    set.columns = lists * columns;
   }
 
   // Of each reader's head nothing is left, or one sum of its first kind.

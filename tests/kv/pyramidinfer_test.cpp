@@ -25,7 +25,7 @@ std::vector<Pos> range(Pos first, Pos last) {
 std::vector<Pos> survivors(const TokenPolicy& tokens, const std::vector<Pos>& pos, const std::vector<float>& mass,
                            Pos length, int heads = 1) {
   const HeadRows rows{.pos = pos, .mass = mass, .columns = heads};
-  const Keep keep = tokens.prune(1, 2, length, rows);
+  const Keep keep = tokens.prune(1, 2, 0, length, rows);
   EXPECT_TRUE(std::ranges::is_sorted(keep));
   std::vector<Pos> result;
   for (const std::uint32_t row : keep) result.push_back(pos.at(row));
@@ -96,7 +96,7 @@ TEST(PyramidInfer, IntervalLeavesLayersOut) {
   const std::vector<Pos> pos = range(0, 41);
   const std::vector<float> mass(41, 1.0F);
   for (int layer = 0; layer < 10; ++layer)
-    EXPECT_EQ(tokens->prune(layer, 10, 41, {.pos = pos, .mass = mass}).size() < 41, layer % 3 == 0 && layer > 0);
+    EXPECT_EQ(tokens->prune(layer, 10, 0, 41, {.pos = pos, .mass = mass}).size() < 41, layer % 3 == 0 && layer > 0);
 }
 
 // The last 1 + recent queries, weighing 1 to `distance` in even steps.

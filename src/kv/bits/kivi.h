@@ -2,10 +2,10 @@
 // KIVI (arXiv:2402.02750): keys are written with scales by channel, for groups of consecutive tokens, and values with
 // scales by token; both asymmetric. The newest rows stay exact, so that decoded keys wait until they are a whole group.
 //   kivi4(…), kivi2(…)    4 or 2 bits
-//   group=32|64|128       tokens that share the scale and the minimum of a channel of the keys: 32 / group bits a
-//   number residual=128          rows that stay exact, a multiple of the group bookkeeping=block     keys are encoded
-//   whenever there are `residual` exact ones (0 to residual - 1 stay) bookkeeping=window    the newest `residual` rows
-//   are exact always
+//   group=32|64|128       tokens that share a scale and a minimum of each channel of the keys: 32 / group bits a number
+//   residual=128          rows that stay exact, a multiple of the group
+//   bookkeeping=block     keys are encoded when `residual` exact ones are there: 0 to residual - 1 of them are exact
+//   bookkeeping=window    the newest `residual` keys are exact always
 // Keys that share scales cannot move: a token policy must select before rows are encoded, or drop the oldest. Rows that
 // the end of a second prompt drops stay where they are, as slack.
 // Values are grouped by 32 channels (1 bit a number). Of those the newest `residual` stay exact in either case.

@@ -66,17 +66,21 @@ double KvzipPolicy::score(const HeadRows& rows, std::uint32_t row) const {
 }
 
 void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
+  std::ranges::transform(sets, keep.begin(), every_row);
+  if (!selects(step)) return;
   const auto budget = static_cast<std::size_t>(kept(step.length));
   const auto scored = [this](const HeadRows& rows, std::uint32_t row) { return score(rows, row); };
-  std::size_t dropped = 0;
-  for (std::size_t set = 0; set < sets.size(); ++set) {
-    const std::size_t n = sets[set].pos.size(), extra = selects(step) && n > budget ? n - budget : 0;
-    keep[set] = every_row(sets[set]);
-    dropped += extra;
-    if (!by_layer_ && extra > 0)
-      drop_lowest(keep[set], n, extra, [&](std::uint32_t row) { return score(sets[set], row); });
+  std::size_t all = 0;
+  for (const HeadRows& rows : sets) all += rows.pos.size();
+  const bool measured = !sets.front().mass.empty();  // without, as in a plan, heads are alike
+  if (by_layer_ && measured) {
+    if (all > budget * sets.size()) drop_lowest_of_all(sets, keep, all - budget * sets.size(), scored);
+    return;
   }
-  if (by_layer_ && dropped > 0) drop_lowest_of_all(sets, keep, dropped, scored);
+  for (std::size_t set = 0; set < sets.size(); ++set) {
+    const std::size_t n = keep[set].size();
+    if (n > budget) drop_lowest(keep[set], n, n - budget, [&](std::uint32_t row) { return score(sets[set], row); });
+  }
 }
 
 Pos KvzipPolicy::most_rows(Pos length, Pos prompt_length) const {

@@ -36,21 +36,23 @@ PyramidInferPolicy::PyramidInferPolicy(const Term& term) {
   text_ = print_term(term.name, arguments);
 }
 
-Pos PyramidInferPolicy::first_recent(Pos length) const { return std::max(0, length - 1 - recent_.rows(length)); }
+Pos PyramidInferPolicy::first_recent(Pos start, Pos length) const {
+  return std::max(start, length - 1 - recent_.rows(length - start));
+}
 
 Observe PyramidInferPolicy::observes(const Ahead& ahead) const {
   if (ahead.phase == Phase::kDecode) return {};
-  const Pos first = first_recent(ahead.prompt_end), steps = ahead.prompt_end - 1 - first;
+  const Pos first = first_recent(ahead.length, ahead.prompt_end), steps = ahead.prompt_end - 1 - first;
   const double slope = steps > 0 ? (distance_ - 1) / steps : 0;
   return {.first_query = first, .slope = static_cast<float>(slope)};
 }
 
-Keep PyramidInferPolicy::prune(int layer, int layers, Pos length, const HeadRows& rows) const {
+Keep PyramidInferPolicy::prune(int layer, int layers, Pos start, Pos length, const HeadRows& rows) const {
   Keep keep = every_row(rows);
-  const Pos first = first_recent(length);
+  const Pos first = first_recent(start, length);
   const auto context = std::ranges::lower_bound(rows.pos, first) - rows.pos.begin();
   const double ratio = layer % interval_ == 0 ? pyramid_ratio(layer, layers, keep_) : 1;
-  const Pos kept = pyramid_context(static_cast<Pos>(context), ratio, std::min(min_, first));
+  const Pos kept = pyramid_context(static_cast<Pos>(context), ratio, std::min(min_, first - start));
   const auto score = [&](std::uint32_t row) {
     return rows.pos[row] < sinks_ ? std::numeric_limits<double>::infinity() : rows.total(row);
   };

@@ -27,14 +27,14 @@ class PyramidInferPolicy final : public TokenPolicy {
   Observe observes(const Ahead& ahead) const override;
   bool request_bound() const override { return true; }
   bool prunes() const override { return true; }
-  Keep prune(int layer, int layers, Pos length, const HeadRows& rows) const override;
+  Keep prune(int layer, int layers, Pos start, Pos length, const HeadRows& rows) const override;
   // At the prompt's end nothing is left to drop, but what was measured is forgotten.
   bool selects(const Step& step) const override { return step.phase == Phase::kPromptEnd; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos /*prompt_length*/) const override { return length; }  // the lowest layer's
 
  private:
-  Pos first_recent(Pos length) const;
+  Pos first_recent(Pos start, Pos length) const;
 
   std::string text_;
   Budget recent_;

@@ -90,7 +90,8 @@ std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vect
   const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.prompt_length) - window_));
   std::vector<std::size_t> budget(scores.size(), even);
   if (share_ == Share::kPyramid) {
-    const Pos rows = step.window > 0 ? std::min(step.length, step.window - 1) : step.length;  // if none had gone
+    const Pos length = step.prompt_length;  // in decode too: budgets are those of the prompt's end
+    const Pos rows = step.window > 0 ? std::min(length, step.window - 1) : length;  // if none had gone
     const auto before = static_cast<std::size_t>(std::max(0, rows - window_));
     std::ranges::fill(budget, pyramid_budget(even, before, window_, beta_, step.slot, step.slots));
   }

@@ -110,8 +110,8 @@ class TokenPolicy {
   // step.
   virtual bool prunes() const { return false; }
   // Of the rows of a prompt that `layer` has computed, those that the next layer gets. `rows`: of all heads, with what
-  // that layer's queries gave them. `length`: of the text, with the prompt.
-  virtual Keep prune(int /*layer*/, int /*layers*/, Pos /*length*/, const HeadRows& rows) const {
+  // that layer's queries gave them. The prompt has the positions [start, length).
+  virtual Keep prune(int /*layer*/, int /*layers*/, Pos /*start*/, Pos /*length*/, const HeadRows& rows) const {
     return every_row(rows);
   }
   // The most rows of a head that select() keeps of a text of up to `length` tokens, for admission.
