@@ -216,7 +216,7 @@ class InterruptTest(ProgramTest):
         text = self.file("text.txt", "in the rain " * 200000)
         for line in [["bench", "-m", self.model, "-p", 1000000, "-n", 0, "-o", "json"],
                      ["eval", "ppl", "-m", self.model, "-f", text, "-c", 500000, "--windows", 1, "-o", "json"]]:
-            running = program.start(*line)
+            running = program.start(*line, "-b", 32)  # between steps it ends: short ones, on a busy machine too
             time.sleep(2)
             self.assertIsNone(running.poll())
             _, err = self.interrupt(running)
