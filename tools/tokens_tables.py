@@ -10,6 +10,7 @@ machine that does nothing else.
 """
 import argparse
 import json
+import math
 from operator import eq
 
 from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, bench, call, call_json, map_spec, mib,
@@ -176,7 +177,7 @@ README = ["full", "bf16", "k8v8", "k8v4", "k4v4", "k4v4 + rotate", "kivi4", "kiv
 
 
 def two_digits(x):
-    return f"{x:.2g}" if 0 < x < 0.1 else f"{x:.2f}" if x > 0 else "0"
+    return f"{x:.{max(2, 1 - math.floor(math.log10(x)))}f}" if x > 0 else "0"
 
 
 def readme_section(args):
@@ -186,7 +187,7 @@ def readme_section(args):
         name = f"`{spec}`".replace(f"`{MAP2}`", "*map2*").replace(f"`{MAP2} ", "*map2* `")
         rows.append([name, f"{row['perplexity']:.2f}", two_digits(row["kl_mean"]), two_digits(row["kl_p99"]),
                      f"{100 * row['top1_agreement']:.1f} %", f"{100 * row['kept_fraction']:.0f} %",
-                     f"{row['kv_bytes']:,}", f"{row['kv_ratio']:.2f}"])
+                     f"{round(row['kv_bytes']):,}", f"{row['kv_ratio']:.2f}"])
     return table(["spec", "perplexity", "KL mean", "KL 99 %", "top-1", "rows kept", "KV bytes", "ratio"], rows)
 
 
