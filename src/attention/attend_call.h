@@ -18,7 +18,7 @@ constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted to
 struct Partition {
   int query, kv_head;
   const Segment* segment;
-  Range rows;
+  RowRange rows;
   std::size_t partial;  // where its results start
   std::size_t weights;  // and, if they are observed, its weights
 };
@@ -39,8 +39,8 @@ struct ThreadBuffers {
   std::vector<float> partials;             // [partition]: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> scores;               // [query rows][rows]
   std::vector<float> block;                // a block of keys or values as float32
-  std::vector<Range> visible;              // [tokens]
-  std::vector<Range> far;                  // [tokens] observed: rows that count as far besides
+  std::vector<RowRange> visible;           // [tokens]
+  std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers;  // [plane][tiles]
   std::vector<float> unwanted;             // [rows] sums where the largest weight is asked for
 };
@@ -56,7 +56,7 @@ struct ObservedQueries {
 struct ObservedBlock {
   int query, kv_head;
   const Segment* segment;
-  Range rows;
+  RowRange rows;
   int first_token;          // the first that is observed
   std::size_t queries_at;   // its query rows in Buffers::observed_q
   std::size_t before, all;  // rows of the head's segments before this one, and of all: each padded to whole tiles
@@ -113,7 +113,7 @@ class Attention {
   void observe_merged(const Merge& merge) const;
   void weigh(const Observe& what, std::span<float> scores, float lse, float* sums, ThreadBuffers& thread) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
-  void run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
+  void run_prompt_partition(const Segment& segment, RowRange rows, int tokens, float* partial,
                             ThreadBuffers& thread) const;
   void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
                     ThreadBuffers& thread) const;

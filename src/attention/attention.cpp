@@ -55,13 +55,13 @@ void Attention::plan_partitions(int query, int kv_head) {
   const std::size_t first_partition = buffers_.partitions.size();
   const std::size_t floats = pos.size() * static_cast<std::size_t>(group_) * (2 + static_cast<std::size_t>(dim_));
   for (const Segment& segment : queries_[query].segments[kv_head]) {
-    const Range rows{visible_rows(segment, sees, pos.front()).first, visible_rows(segment, sees, pos.back()).last};
+    const RowRange rows{visible_rows(segment, sees, pos.front()).first, visible_rows(segment, sees, pos.back()).last};
     for (std::uint32_t first = rows.first; first < rows.last;) {
       const std::uint32_t end = partition_end(first, rows);
       buffers_.partitions.push_back({query, kv_head, &segment, {first, end}, partial_floats_, weight_floats_});
       partial_floats_ += floats;
       if (queries_[query].observation.apart)
-        weight_floats_ += pos.size() * static_cast<std::size_t>(group_) * padded_rows({first, end});
+        weight_floats_ += pos.size() * static_cast<std::size_t>(group_) * RowRange{first, end}.padded();
       first = end;
     }
   }

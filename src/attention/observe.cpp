@@ -12,7 +12,7 @@ namespace {
 
 std::size_t padded_rows(std::span<const Segment> segments) {
   std::size_t rows = 0;
-  for (const Segment& segment : segments) rows += std::size_t{segment.tiles()} * kTileRows;
+  for (const Segment& segment : segments) rows += segment.range().padded();
   return rows;
 }
 
@@ -42,8 +42,8 @@ void Attention::observe_merged(const Merge& merge) const {
     std::size_t before = 0;
     for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p) {
       const Partition& part = buffers_.partitions[p];
-      for (; segment != part.segment; ++segment) before += std::size_t{segment->tiles()} * kTileRows;
-      const std::size_t n = lamina::padded_rows(part.rows);
+      for (; segment != part.segment; ++segment) before += segment->range().padded();
+      const std::size_t n = part.rows.padded();
       const float* const weights = buffers_.weights.data() + part.weights + static_cast<std::size_t>(i) * n;
       float* const to = sums + before + (part.rows.first / kTileRows - segment->first_tile()) * kTileRows;
       const float share = factor(part) / sum;
@@ -70,13 +70,13 @@ void Attention::plan_observed(int query, int kv_head) {
   const std::size_t all = padded_rows(segments);
   std::size_t before = 0;
   for (const Segment& segment : segments) {
-    const Range rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
+    const RowRange rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
     for (std::uint32_t row = rows.first; row < rows.last;) {
       const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
       buffers_.observed.push_back({query, kv_head, &segment, {row, end}, first_token, queries_at, before, all});
       row = end;
     }
-    before += std::size_t{segment.tiles()} * kTileRows;
+    before += segment.range().padded();
   }
 }
 
@@ -122,7 +122,7 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
   for (int t = 0; t < tokens; ++t) {
     const Pos pos = query.pos[first_token + t];
     thread.visible[t] = intersection(block.rows, visible_rows(segment, query.sees, pos));
-    thread.far[t] = far > 0 ? intersection(block.rows, visible_rows(segment, {}, pos - far)) : Range{};
+    thread.far[t] = far > 0 ? intersection(block.rows, visible_rows(segment, {}, pos - far)) : RowRange{};
     any = any || !thread.visible[t].empty();
   }
   if (!any) return;
@@ -161,7 +161,7 @@ void Attention::observe_scores(const ObservedBlock& block, const Tiles& tiles, i
   const auto distance = static_cast<float>(query.pos[token] - what.first_query);
   const float counts = what.slope == 0 ? 0 : std::log1p(what.slope * distance);
   weigh(what, {scores, n}, lse - counts, sums, thread);
-  const Range far = thread.far[t];
+  const RowRange far = thread.far[t];
   if (!far.empty()) kernels_.add(scores, static_cast<int>(far.last - tiles.base), sums + block.all);
 }
 

@@ -17,7 +17,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
   for (const Segment& segment : query.segments[tile.kv_head]) {
     for (int t = 0; t < tile.tokens; ++t)
       thread.visible[t] = visible_rows(segment, query.sees, query.pos[tile.first_token + t]);
-    const Range rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
+    const RowRange rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
     if (rows_of_all.empty()) continue;
     if (!rotated || rotated->shift != segment.shift)
       gather_queries(query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread.q.data());
@@ -36,7 +36,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
 }
 
 // The tile's tokens and one partition of rows: the arithmetic of run_partition() as products of float32 matrices.
-void Attention::run_prompt_partition(const Segment& segment, Range rows, int tokens, float* partial,
+void Attention::run_prompt_partition(const Segment& segment, RowRange rows, int tokens, float* partial,
                                      ThreadBuffers& thread) const {
   const int all = tokens * group_;
   std::fill(partial, partial + all, kNoScore);

@@ -6,7 +6,7 @@
 
 namespace lamina {
 
-Range visible_rows(const Segment& segment, const Visibility& sees, Pos query) {
+RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query) {
   const Pos* begin = segment.pos;
   const Pos* end = begin + segment.rows();
   const Pos newest = sees.lagged ? query - 1 : query;
@@ -16,7 +16,7 @@ Range visible_rows(const Segment& segment, const Visibility& sees, Pos query) {
           segment.first + static_cast<std::uint32_t>(last - begin)};
 }
 
-Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim,
+Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows, int dim,
                std::vector<const std::byte*>& pointers) {
   const std::uint32_t first = rows.first / kTileRows, count = (rows.last - 1) / kTileRows + 1 - first;
   if (pointers.size() < 6 * std::size_t{count}) pointers.resize(6 * std::size_t{count});
@@ -55,7 +55,7 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, in
   return tiles;
 }
 
-void mask(float* scores, const Tiles& tiles, Range visible) {
+void mask(float* scores, const Tiles& tiles, RowRange visible) {
   const std::uint32_t end = tiles.base + static_cast<std::uint32_t>(tiles.padded_rows());
   const std::uint32_t first = std::clamp(visible.first, tiles.base, end) - tiles.base;
   const std::uint32_t last = std::max(first, std::clamp(visible.last, tiles.base, end) - tiles.base);
@@ -66,11 +66,11 @@ void mask(float* scores, const Tiles& tiles, Range visible) {
       scores[tile * kTileRows + std::countr_zero(bits)] = kNoScore;
 }
 
-std::uint32_t partition_end(std::uint32_t first, Range rows) {
+std::uint32_t partition_end(std::uint32_t first, RowRange rows) {
   return std::min(rows.last, (first / kPartitionRows + 1) * kPartitionRows);
 }
 
-Range intersection(Range a, Range b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
+RowRange intersection(RowRange a, RowRange b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
 
 TileRun part_of(const TileRun& run, int tile, int count) {
   TileRun part = run;

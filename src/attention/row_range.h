@@ -17,20 +17,11 @@ constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 // path and the chunk that a query came in: partial results are the same to the bit wherever rows are float, and so is
 // their merge.
 constexpr std::uint32_t kPartitionRows = 512;
-struct Range {
-  std::uint32_t first = 0, last = 0;  // rows, in the row coordinates of a segment
-  bool empty() const { return first >= last; }
-};
-
-// Of the whole tiles that hold the rows.
-inline std::size_t padded_rows(Range rows) {
-  return rows.empty() ? 0 : std::size_t{(rows.last - 1) / kTileRows + 1 - rows.first / kTileRows} * kTileRows;
-}
-std::uint32_t partition_end(std::uint32_t first, Range rows);
-Range intersection(Range a, Range b);
+std::uint32_t partition_end(std::uint32_t first, RowRange rows);
+RowRange intersection(RowRange a, RowRange b);
 
 // Visibility is decided from positions alone, and positions ascend: the visible rows are one range.
-Range visible_rows(const Segment& segment, const Visibility& sees, Pos query);
+RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query);
 
 // Pointers to the tiles that a range of rows touches.
 struct Tiles {
@@ -44,12 +35,12 @@ struct Tiles {
 };
 
 // `pointers` holds what the result points to.
-Tiles tiles_of(const BlockMemory& memory, const Segment& segment, Range rows, int dim,
+Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows, int dim,
                std::vector<const std::byte*>& pointers);
 // Tiles [tile, tile + count) of a run.
 TileRun part_of(const TileRun& run, int tile, int count);
 
 // -inf for all scores but those of the living rows in `visible`.
-void mask(float* scores, const Tiles& tiles, Range visible);
+void mask(float* scores, const Tiles& tiles, RowRange visible);
 
 }  // namespace lamina

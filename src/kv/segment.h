@@ -34,7 +34,17 @@ struct Plane {
   }
 };
 
-// Rows [first, last) in row coordinates of the run: row r is row r % 16 of tile r / 16. The bytes of a tile's rows
+// Rows [first, last) in row coordinates: row r is row r % 16 of tile r / 16.
+struct RowRange {
+  std::uint32_t first = 0, last = 0;
+
+  bool empty() const { return first >= last; }
+  std::uint32_t size() const { return last - first; }
+  std::uint32_t tiles() const { return empty() ? 0 : (last - 1) / kTileRows + 1 - first / kTileRows; }
+  std::size_t padded() const { return std::size_t{tiles()} * kTileRows; }  // rows of the tiles that hold them
+};
+
+// Rows [first, last) in row coordinates of the run. The bytes of a tile's rows
 // outside [first, last) are unspecified (possibly NaN): they must not reach a result.
 struct Segment {
   Format k_format{}, v_format{};
@@ -47,9 +57,9 @@ struct Segment {
   // [tile - first / 16] or null: rows that nobody sees any more, a bit each, the lowest for row 0 of the tile.
   const std::uint16_t* dead = nullptr;
 
+  RowRange range() const { return {first, last}; }
   std::uint32_t rows() const { return last - first; }
   std::uint32_t first_tile() const { return first / kTileRows; }
-  std::uint32_t tiles() const { return first == last ? 0 : (last - 1) / kTileRows + 1 - first_tile(); }
 };
 
 }  // namespace lamina

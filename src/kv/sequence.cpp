@@ -173,7 +173,7 @@ Keep KvSequence::survivors(LayerId layer, int tokens, std::span<const Pos> pos) 
     for (const Segment& s : heads[h]) {
       for (std::uint32_t i = 0; i < s.rows(); ++i)  // rows of this step are the newest, and none of them is missing
         if (s.pos[i] >= pos.front()) mass[row++ * heads.size() + h] = given.mass[h][before + s.first % kTileRows + i];
-      before += std::size_t{s.tiles()} * kTileRows;
+      before += s.range().padded();
     }
     assert(row == pos.size());
   }

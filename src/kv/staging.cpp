@@ -6,14 +6,6 @@
 #include "kv/slot.h"
 
 namespace lamina {
-namespace {
-
-std::size_t padded_rows(RowRange rows) {
-  return std::size_t{(rows.last - 1) / kTileRows + 1 - rows.first / kTileRows} * kTileRows;
-}
-
-}  // namespace
-
 std::vector<Run*> Slot::measured_runs() {
   std::vector<Run*> all = runs();
   if (is_pair()) all.pop_back();
@@ -40,7 +32,7 @@ std::span<float* const> Slot::stage(int reader, int readers, int columns, int to
     staged_.tokens = apart ? tokens : 1;
     staged_.apart = apart;
     for (const Run* run : measured_runs())
-      for (const RowRange part : run->parts()) staged_.rows += padded_rows(part);
+      for (const RowRange part : run->parts()) staged_.rows += part.padded();
     const std::size_t size = static_cast<std::size_t>(staged_.tokens * columns) * staged_.rows;
     staged_.sums.assign(static_cast<std::size_t>(readers) * heads, std::vector<float>(size));
     for (std::vector<float>& sums : staged_.sums) staged_.heads.push_back(sums.data());
@@ -80,7 +72,7 @@ void Slot::each_staged(Fn fn) {
           for (std::size_t row = 0; row < part.size(); ++row)
             fn(mass[(begin + row) * all + list * columns + c], sums[row]);
         }
-      first += padded_rows(part);
+      first += part.padded();
     }
   }
 }

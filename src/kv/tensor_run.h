@@ -25,12 +25,6 @@ struct TensorLayout {
   bool waits() const { return raw != format; }
 };
 
-// Rows [first, last) in row coordinates.
-struct RowRange {
-  std::uint32_t first = 0, last = 0;
-  std::uint32_t size() const { return last - first; }
-};
-
 class TensorRun {
  public:
   TensorRun(RowKind kind, const KvShape& shape, std::size_t block_bytes, const TensorLayout& layout);

@@ -24,7 +24,7 @@ float held_before(const Observe& what) { return what.most ? 0.004F : 0.25F; }
 
 std::size_t padded_rows(std::span<const Segment> segments) {
   std::size_t rows = 0;
-  for (const Segment& s : segments) rows += std::size_t{s.tiles()} * kTileRows;
+  for (const Segment& s : segments) rows += s.range().padded();
   return rows;
 }
 
@@ -84,7 +84,7 @@ class Measured {
     std::size_t before = 0;
     for (const Segment& s : segments) {
       for (std::uint32_t row = s.first; row < s.last; ++row) at.push_back(before + row - s.first_tile() * kTileRows);
-      before += std::size_t{s.tiles()} * kTileRows;
+      before += s.range().padded();
     }
     std::vector<double> sums(sums_[kv_head].size());
     for (int t = 0; t < w_.c.tokens; ++t)

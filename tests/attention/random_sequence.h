@@ -111,7 +111,7 @@ class Sequence {
     return x;
   }
   const std::uint16_t* dead_rows(std::mt19937& random, const Segment& segment) {
-    std::vector<std::uint16_t>& bits = dead_.emplace_back(segment.tiles());
+    std::vector<std::uint16_t>& bits = dead_.emplace_back(segment.range().tiles());
     for (std::uint32_t row = segment.first; row < segment.last; ++row)
       if (row == segment.first || row + 1 == segment.last || random() % 3 == 0)
         bits[row / kTileRows - segment.first_tile()] |= static_cast<std::uint16_t>(1U << row % kTileRows);

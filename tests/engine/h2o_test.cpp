@@ -146,7 +146,7 @@ class H2oModel : public ::testing::TestWithParam<const char*> {
         for (const Segment& s : segments[h]) {
           for (std::uint32_t i = 0; i < s.rows(); ++i)
             if (window == 0 || s.pos[i] > length - window) head.mass[s.pos[i]] = sums[s.first % kTileRows + i];
-          sums += std::size_t{s.tiles()} * kTileRows;
+          sums += s.range().padded();
         }
       }
     }

@@ -95,7 +95,7 @@ class Fed {
       for (std::size_t h = 0; h < heads.size(); ++h) {
         std::size_t sums = static_cast<std::size_t>(to.what.columns(shape().query_group) * (to.apart ? tokens : 1));
         std::size_t rows = 0;
-        for (const Segment& s : heads[h]) rows += std::size_t{s.tiles()} * kTileRows;
+        for (const Segment& s : heads[h]) rows += std::size_t{s.range().tiles()} * kTileRows;
         for (float& mass : std::span(to.mass[h], sums * rows)) mass += uneven(random_);
       }
     }

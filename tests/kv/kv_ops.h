@@ -189,7 +189,7 @@ class KvOps {
     const auto columns = static_cast<std::size_t>(what.columns(shape_.query_group));
     for (std::size_t h = 0; h < heads.size(); ++h) {
       std::size_t rows = 0, first = 0;
-      for (const Segment& s : heads[h]) rows += std::size_t{s.tiles()} * kTileRows;
+      for (const Segment& s : heads[h]) rows += s.range().padded();
       for (const Segment& s : heads[h]) {
         for (std::uint32_t i = 0; i < s.rows(); ++i)
           for (int token = prompt ? tokens - 1 : 0; token < tokens && !is_dead(s, i); ++token)
@@ -199,7 +199,7 @@ class KvOps {
               to.mass[h][sums * rows + first + s.first % kTileRows + i] += weight;
               t.naive.see({layer, static_cast<int>(h), s.pos[i], token, static_cast<int>(c), weight});
             }
-        first += std::size_t{s.tiles()} * kTileRows;
+        first += s.range().padded();
       }
       staged_bytes_ += (to.apart ? static_cast<std::size_t>(tokens) : 1) * columns * rows * sizeof(float);
     }

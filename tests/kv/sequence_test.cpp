@@ -175,7 +175,7 @@ TEST(Plan, NearTheAllocationOfRowsThatDependOnData) {
           const Observation to = kv.observe(LayerId{layer}, tokens, phase != Phase::kDecode);
           for (std::size_t h = 0; h < to.mass.size(); ++h) {
             std::size_t n = 0;
-            for (const Segment& segment : segments[h]) n += std::size_t{segment.tiles()} * kTileRows;
+            for (const Segment& segment : segments[h]) n += std::size_t{segment.range().tiles()} * kTileRows;
             for (std::size_t row = 0; row < n; ++row)
               to.mass[h][row] += std::uniform_real_distribution<float>()(random);
           }
