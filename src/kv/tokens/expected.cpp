@@ -55,11 +55,10 @@ Pos ExpectedPolicy::kept(Pos prompt) const { return std::max({1, sinks_, keep_.r
 void ExpectedPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   const auto budget = static_cast<std::size_t>(kept(step.length));
   for (std::size_t set = 0; set < sets.size(); ++set) {
-    const std::size_t n = sets[set].pos.size();
-    keep[set] = every_row(sets[set]);
-    if (!selects(step) || n <= budget) continue;
-    const std::vector<double> score = scores(sets[set]);
-    drop_lowest(keep[set], n, n - budget, [&](std::uint32_t row) { return score[row]; });
+    const HeadRows& rows = sets[set];
+    const bool drops = selects(step) && rows.pos.size() > budget;
+    const std::vector<double> score = drops ? scores(rows) : std::vector<double>();
+    keep[set] = drops ? keep_highest(rows, budget, 0, [&](std::uint32_t row) { return score[row]; }) : every_row(rows);
   }
 }
 

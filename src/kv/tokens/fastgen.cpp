@@ -109,10 +109,7 @@ bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::si
 }
 
 Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
-  Keep all = every_row(rows);
-  if (count < all.size())
-    drop_lowest(all, all.size(), all.size() - count, [&](std::uint32_t row) { return rows.total(row); });
-  return all;
+  return keep_highest(rows, count, 0, [&](std::uint32_t row) { return rows.total(row); });
 }
 
 // The mean over queries of what the rows that the policy would hold then were given: of a query's local rows those near

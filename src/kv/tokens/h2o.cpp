@@ -46,13 +46,10 @@ void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::sp
              recent = static_cast<std::size_t>(this->recent(step.prompt_length));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
-    const std::size_t n = rows.pos.size();
-    keep[set] = every_row(rows);
-    if (n <= heavy + recent || !selects(step)) continue;
     const auto score = [&](std::uint32_t row) {
       return average_ ? rows.total(row) / (step.length - rows.pos[row]) : rows.total(row);
     };
-    drop_lowest(keep[set], n - recent, n - recent - heavy, score);
+    keep[set] = selects(step) ? keep_highest(rows, heavy + recent, recent, score) : every_row(rows);
   }
 }
 

@@ -22,11 +22,8 @@ void KeyL2Policy::select(const Step& step, std::span<const HeadRows> sets, std::
   const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
-    const std::size_t n = rows.pos.size();
-    keep[set] = every_row(rows);
-    if (!selects(step) || n <= budget) continue;
-    drop_lowest(keep[set], n, n - budget,
-                [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; });
+    const auto score = [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; };
+    keep[set] = selects(step) ? keep_highest(rows, budget, 0, score) : every_row(rows);
   }
 }
 

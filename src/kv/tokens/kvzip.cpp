@@ -77,10 +77,8 @@ void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::
     if (all > budget * sets.size()) drop_lowest_of_all(sets, keep, all - budget * sets.size(), scored);
     return;
   }
-  for (std::size_t set = 0; set < sets.size(); ++set) {
-    const std::size_t n = keep[set].size();
-    if (n > budget) drop_lowest(keep[set], n, n - budget, [&](std::uint32_t row) { return score(sets[set], row); });
-  }
+  for (std::size_t set = 0; set < sets.size(); ++set)
+    keep[set] = keep_highest(sets[set], budget, 0, [&](std::uint32_t row) { return score(sets[set], row); });
 }
 
 Pos KvzipPolicy::most_rows(Pos length, Pos prompt_length) const {

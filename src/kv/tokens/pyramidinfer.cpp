@@ -48,7 +48,6 @@ Observe PyramidInferPolicy::observes(const Ahead& ahead) const {
 }
 
 Keep PyramidInferPolicy::prune(int layer, int layers, Pos start, Pos length, const HeadRows& rows) const {
-  Keep keep = every_row(rows);
   const Pos first = first_recent(start, length);
   const auto context = std::ranges::lower_bound(rows.pos, first) - rows.pos.begin();
   const double ratio = layer % interval_ == 0 ? pyramid_ratio(layer, layers, keep_) : 1;
@@ -56,9 +55,8 @@ Keep PyramidInferPolicy::prune(int layer, int layers, Pos start, Pos length, con
   const auto score = [&](std::uint32_t row) {
     return rows.pos[row] < sinks_ ? std::numeric_limits<double>::infinity() : rows.total(row);
   };
-  if (kept < context)
-    drop_lowest(keep, static_cast<std::size_t>(context), static_cast<std::size_t>(context - kept), score);
-  return keep;
+  const std::size_t recent = rows.pos.size() - static_cast<std::size_t>(context);
+  return keep_highest(rows, static_cast<std::size_t>(kept) + recent, recent, score);
 }
 
 void PyramidInferPolicy::select(const Step& /*step*/, std::span<const HeadRows> sets, std::span<Keep> keep) const {

@@ -39,13 +39,12 @@ RandomPolicy::RandomPolicy(const Term& term) {
 void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
   for (std::size_t set = 0; set < sets.size(); ++set) {
-    const std::size_t n = sets[set].pos.size();
-    keep[set] = every_row(sets[set]);
-    if (!selects(step) || n <= budget) continue;
-    drop_lowest(keep[set], n - 1, n - budget, [&](std::uint32_t row) {
+    const HeadRows& rows = sets[set];
+    const auto score = [&](std::uint32_t row) {
       return hashed(static_cast<std::uint64_t>(seed_), static_cast<std::uint64_t>(step.slot), set,
-                    static_cast<std::uint64_t>(sets[set].pos[row]));
-    });
+                    static_cast<std::uint64_t>(rows.pos[row]));
+    };
+    keep[set] = selects(step) ? keep_highest(rows, budget, 1, score) : every_row(rows);
   }
 }
 

@@ -68,9 +68,8 @@ void SnapKvPolicy::select(const Step& step, std::span<const HeadRows> sets, std:
   if (!selects(step)) return;
   const std::vector<std::size_t> budget = budgets(step, scored);
   for (std::size_t set = 0; set < sets.size(); ++set) {
-    const std::size_t candidates = scored[set].size();
-    if (candidates <= budget[set]) continue;
-    drop_lowest(keep[set], candidates, candidates - budget[set], [&](std::uint32_t row) { return scored[set][row]; });
+    const std::size_t newest = sets[set].pos.size() - scored[set].size();
+    keep[set] = keep_highest(sets[set], budget[set] + newest, newest, [&](auto row) { return scored[set][row]; });
   }
 }
 

@@ -2,6 +2,7 @@
 // AXIS 2, tokens: which rows live on. A policy is a const object without per-request state, shared by sequences.
 #pragma once
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -75,6 +76,11 @@ Keep every_row(const HeadRows& rows);
 template <class Score>
 void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score score);
 
+// Every row, or, where there are more than `budget`, so many: the last `newest` ones and of the others those of the
+// highest score.
+template <class Score>
+Keep keep_highest(const HeadRows& rows, std::size_t budget, std::size_t newest, Score score);
+
 class TokenPolicy {
  public:
   virtual ~TokenPolicy() = default;
@@ -141,6 +147,14 @@ void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score 
   std::sort(scored.begin(), kept, [](const auto& a, const auto& b) { return a.second < b.second; });
   std::transform(scored.begin(), kept, keep.begin(), [](const auto& row) { return row.second; });
   keep.erase(end - static_cast<std::ptrdiff_t>(dropped), end);
+}
+
+template <class Score>
+Keep keep_highest(const HeadRows& rows, std::size_t budget, std::size_t newest, Score score) {
+  assert(newest <= budget);
+  Keep keep = every_row(rows);
+  if (keep.size() > budget) drop_lowest(keep, keep.size() - newest, keep.size() - budget, score);
+  return keep;
 }
 
 }  // namespace lamina
