@@ -10,7 +10,7 @@
 namespace lamina {
 namespace {
 
-constexpr int kMaxRows = 1'000'000'000;
+constexpr int kMaxRows = 1'000'000'000, kMaxSinks = 1'000'000;
 constexpr std::int64_t kMillion = 1'000'000;
 
 // "0.25" and "25%" in millionths. Empty for anything but a fraction from 0 to 1.
@@ -60,5 +60,13 @@ std::string Budget::text() const {
   while (text.ends_with('0') && !text.ends_with(".0")) text.pop_back();
   return text;
 }
+
+KeepWithSinks::KeepWithSinks(const Term& term)
+    : keep(term, "keep", "512", 1), sinks(term.integer("sinks", 0, kMaxSinks, 4)) {
+  require(keep.is_fraction() || keep.rows(0) >= sinks, "keep of {} is {}, expected at least the {} sinks", term.name,
+          keep.text(), sinks);
+}
+
+Pos KeepWithSinks::rows(Pos prompt) const { return std::max({1, sinks, keep.rows(prompt)}); }
 
 }  // namespace lamina

@@ -30,4 +30,16 @@ class Budget {
   std::int64_t millionths_ = -1;  // of a fraction
 };
 
+// keep= of a policy that always keeps the first `sinks` rows of the text, which it counts.
+struct KeepWithSinks {
+  KeepWithSinks() = default;
+  // The term's arguments keep=512 and sinks=4. Error where keep is a number below the sinks.
+  explicit KeepWithSinks(const Term& term);
+
+  Pos rows(Pos prompt) const;  // never fewer than the sinks, nor none
+
+  Budget keep;
+  Pos sinks = 0;
+};
+
 }  // namespace lamina

@@ -25,20 +25,17 @@ void softmax(std::span<double> x) {
 
 ExpectedPolicy::ExpectedPolicy(const Term& term) {
   term.expect_keys({"keep", "future", "sinks", "covariance", "values", "epsilon"});
-  keep_ = Budget(term, "keep", "512", 1);
+  keep_ = KeepWithSinks(term);
   future_ = term.integer("future", 1, kMaxPositions, 512);
-  sinks_ = term.integer("sinks", 0, kMaxPositions, 4);
-  require(keep_.is_fraction() || keep_.rows(0) >= sinks_, "keep of {} is {}, expected at least the {} sinks", term.name,
-          keep_.text(), sinks_);
   covariance_ = term.choice("covariance", {"on", "off"}) != "off";
   values_ = term.choice("values", {"on", "off"}) != "off";
   epsilon_ = term.number("epsilon", 0, 1e6, 0);
   require(values_ || epsilon_ == 0, "{} has an epsilon, which does nothing with values=off", term.name);
 
   std::vector<std::string> arguments;
-  if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
+  if (keep_.keep.text() != "512") arguments.push_back("keep=" + keep_.keep.text());
   if (future_ != 512) arguments.push_back(fmt::format("future={}", future_));
-  if (sinks_ != 4) arguments.push_back(fmt::format("sinks={}", sinks_));
+  if (keep_.sinks != 4) arguments.push_back(fmt::format("sinks={}", keep_.sinks));
   if (!covariance_) arguments.emplace_back("covariance=off");
   if (!values_) arguments.emplace_back("values=off");
   if (epsilon_ != 0) arguments.push_back(fmt::format("epsilon={}", epsilon_));
@@ -47,13 +44,11 @@ ExpectedPolicy::ExpectedPolicy(const Term& term) {
 
 Observe ExpectedPolicy::observes(const Ahead& ahead) const {
   if (ahead.phase == Phase::kDecode) return {};
-  return {.first_query = sinks_, .future = future_};
+  return {.first_query = keep_.sinks, .future = future_};
 }
 
-Pos ExpectedPolicy::kept(Pos prompt) const { return std::max({1, sinks_, keep_.rows(prompt)}); }
-
 void ExpectedPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(kept(step.length));
+  const auto budget = static_cast<std::size_t>(keep_.rows(step.length));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const bool drops = selects(step) && rows.pos.size() > budget;
@@ -66,7 +61,7 @@ std::vector<double> ExpectedPolicy::scores(const HeadRows& rows) const {
   const std::size_t n = rows.pos.size();
   std::vector<double> mean(n);
   if (rows.keys.empty()) return mean;  // a plan
-  const auto sinks = static_cast<std::size_t>(std::ranges::lower_bound(rows.pos, sinks_) - rows.pos.begin());
+  const auto sinks = static_cast<std::size_t>(std::ranges::lower_bound(rows.pos, keep_.sinks) - rows.pos.begin());
   for (const QueryMoments& head : rows.queries) {
     std::vector<double> score = expected_scores(head.next(), rows.keys, covariance_);
     softmax(std::span(score).subspan(sinks));
@@ -79,7 +74,7 @@ std::vector<double> ExpectedPolicy::scores(const HeadRows& rows) const {
 }
 
 Pos ExpectedPolicy::most_rows(Pos length, Pos prompt_length) const {
-  return Every().most_rows(kept(prompt_length), length, prompt_length);
+  return Every().most_rows(keep_.rows(prompt_length), length, prompt_length);
 }
 
 }  // namespace lamina

@@ -29,12 +29,11 @@ class ExpectedPolicy final : public TokenPolicy {
   Pos most_rows(Pos length, Pos prompt_length) const override;
 
  private:
-  Pos kept(Pos prompt) const;
   std::vector<double> scores(const HeadRows& rows) const;
 
   std::string text_;
-  Budget keep_;
-  int future_ = 0, sinks_ = 0;
+  KeepWithSinks keep_;
+  int future_ = 0;
   bool covariance_ = true, values_ = true;
   double epsilon_ = 0;
 };

@@ -37,18 +37,15 @@ void drop_lowest_of_all(std::span<const HeadRows> sets, std::span<Keep> keep, st
 
 KvzipPolicy::KvzipPolicy(const Term& term) {
   term.expect_keys({"keep", "share", "piece", "sinks"});
-  keep_ = Budget(term, "keep", "512", 1);
+  keep_ = KeepWithSinks(term);
   piece_ = term.integer("piece", 16, kMaxTokens, 2048);
-  sinks_ = term.integer("sinks", 0, kMaxTokens, 4);
-  require(keep_.is_fraction() || keep_.rows(0) >= sinks_, "keep of {} is {}, expected at least the {} sinks", term.name,
-          keep_.text(), sinks_);
   by_layer_ = term.choice("share", {"layer", "head"}) != "head";
 
   std::vector<std::string> arguments;
-  if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
+  if (keep_.keep.text() != "512") arguments.push_back("keep=" + keep_.keep.text());
   if (!by_layer_) arguments.emplace_back("share=head");
   if (piece_ != 2048) arguments.push_back(fmt::format("piece={}", piece_));
-  if (sinks_ != 4) arguments.push_back(fmt::format("sinks={}", sinks_));
+  if (keep_.sinks != 4) arguments.push_back(fmt::format("sinks={}", keep_.sinks));
   text_ = print_term(term.name, arguments);
 }
 
@@ -58,17 +55,15 @@ Observe KvzipPolicy::observes(const Ahead& ahead) const {
   return {.first_query = ahead.prompt_end, .most = true};
 }
 
-Pos KvzipPolicy::kept(Pos prompt) const { return std::max({1, sinks_, keep_.rows(prompt)}); }
-
 double KvzipPolicy::score(const HeadRows& rows, std::uint32_t row) const {
-  if (rows.pos[row] < sinks_) return std::numeric_limits<double>::infinity();
+  if (rows.pos[row] < keep_.sinks) return std::numeric_limits<double>::infinity();
   return rows.mass.empty() ? 0 : rows.total(row);
 }
 
 void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   std::ranges::transform(sets, keep.begin(), every_row);
   if (!selects(step)) return;
-  const auto budget = static_cast<std::size_t>(kept(step.length));
+  const auto budget = static_cast<std::size_t>(keep_.rows(step.length));
   const auto scored = [this](const HeadRows& rows, std::uint32_t row) { return score(rows, row); };
   std::size_t all = 0;
   for (const HeadRows& rows : sets) all += rows.pos.size();
@@ -82,7 +77,7 @@ void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::
 }
 
 Pos KvzipPolicy::most_rows(Pos length, Pos prompt_length) const {
-  const Pos most = by_layer_ ? prompt_length : kept(prompt_length);  // a head may get what the others do not
+  const Pos most = by_layer_ ? prompt_length : keep_.rows(prompt_length);  // a head may get what the others do not
   return Every().most_rows(most, length, prompt_length);
 }
 

@@ -29,12 +29,11 @@ class KvzipPolicy final : public TokenPolicy {
   Pos most_rows(Pos length, Pos prompt_length) const override;
 
  private:
-  Pos kept(Pos prompt) const;
   double score(const HeadRows& rows, std::uint32_t row) const;
 
   std::string text_;
-  Budget keep_;
-  int piece_ = 0, sinks_ = 0;
+  KeepWithSinks keep_;
+  int piece_ = 0;
   bool by_layer_ = true;
 };
 
