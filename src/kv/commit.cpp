@@ -48,7 +48,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   }
   if (phase == Phase::kDecode) return;
   pool_->trim();
-  if (phase == Phase::kPromptEnd) ::malloc_trim(0);  // what was measured of the prompt lay on the heap
+  if (phase == Phase::kPromptEnd && spec_->observes()) ::malloc_trim(0);  // what was measured lay on the heap
 }
 
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
