@@ -147,8 +147,9 @@ void Run::drop_back(BlockPool& pool, std::uint32_t n) {
 
 void Run::drop_dead_ends(BlockPool& pool) {
   if (dead_rows_ == 0) return;
+  const std::uint32_t fixed = fixed_rows();
   std::uint32_t front = 0, back = 0;
-  while (rows() - back > fixed_rows() && is_dead(rows() - 1 - back)) ++back;
+  while (rows() - back > fixed && is_dead(rows() - 1 - back)) ++back;
   if (back > 0) return drop_back(pool, back);  // which comes back here for the front
   while (is_dead(front)) ++front;
   drop_front(pool, front);
