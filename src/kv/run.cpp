@@ -96,7 +96,7 @@ void Run::sum_mass(int lists, int kinds) {
       for (std::size_t c = 0; c < part; c += static_cast<std::size_t>(kinds)) sum += from[c];
       mass_[row * columns_ + list] = sum;  // its own list is read by now
     }
-  set_mass_columns(lists);
+  set_mass_columns(1, lists);
 }
 
 bool Run::is_dead(std::uint32_t row) const {

@@ -26,7 +26,6 @@ struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its
 struct RunLayout {
   TensorLayout k, v;
   const TensorLayout& of(RowKind kind) const { return kind == RowKind::kKey ? k : v; }
-  bool operator==(const RunLayout&) const = default;
 };
 
 class Run {
@@ -51,9 +50,9 @@ class Run {
   }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }  // [rows()]
 
-  // Numbers that a token policy has measured, so many for each row; those beyond the former columns are 0.
-  void set_mass_columns(int columns) { set_mass_columns(1, columns); }
-  void set_mass_columns(int lists, int columns);  // the same for each of so many lists of columns
+  // Numbers that a token policy has measured, for each row so many lists of so many columns; those beyond the former
+  // columns are 0.
+  void set_mass_columns(int lists, int columns);
   void sum_mass(int lists, int kinds);  // of each list of columns the sum of every kinds-th becomes its only column
   int mass_columns() const { return static_cast<int>(columns_); }
   std::span<float> mass() { return std::span(mass_).last(std::size_t{rows()} * columns_); }  // [rows()][columns]

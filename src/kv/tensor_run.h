@@ -21,7 +21,6 @@ struct TensorLayout {
   int copies = 1;          // of each head's codes: [view], or one for all
   int gains = 0;           // f16 values a row: none, [view] for all heads together, or [view][head]
   int group = kTileRows;   // rows that share scales by channel
-  bool operator==(const TensorLayout&) const = default;
   bool waits() const { return raw != format; }
 };
 
