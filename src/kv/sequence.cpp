@@ -28,6 +28,32 @@ std::vector<Pos> positions(Pos first, int tokens) {
   return pos;
 }
 
+// A step of a sequence that only counts: what the model's layers would append and observe.
+void feed_rows(KvSequence& sequence, Phase phase, int tokens) {
+  std::vector<Pos> pos = positions(sequence.next(), tokens);
+  for (int i = 0; i < sequence.shape().layers; ++i) {
+    const LayerId layer{i};
+    if (sequence.spec().layers[layer].writes) sequence.append(layer, pos, nullptr, nullptr);
+    sequence.observe(layer, tokens, phase != Phase::kDecode);
+    if (phase == Phase::kDecode || !sequence.spec().prunes()) continue;
+    const Keep keep = sequence.survivors(layer, tokens, pos);  // of equal sums: how many, not which
+    std::transform(keep.begin(), keep.end(), pos.begin(), [&](std::uint32_t row) { return pos[row]; });
+    pos.resize(keep.size());
+  }
+}
+
+// A probe of so many tokens; `after_step` is called while the rows of a step are held.
+template <class Fn>
+void feed_probe(KvSequence& sequence, int tokens, int batch, Fn after_step) {
+  sequence.begin_probe();
+  for (int left = tokens; left > 0; left -= batch) {
+    feed_rows(sequence, Phase::kPrompt, std::min(batch, left));
+    after_step();
+    sequence.keep_probe(std::min(batch, left));
+  }
+  sequence.discard();
+}
+
 }  // namespace
 
 KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape, BlockPool& pool)
@@ -267,23 +293,11 @@ std::size_t most_bytes(const KvShape& shape, Pos length) {
 KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch) {
   BlockPool pool = BlockPool::counting(shape, spec->widest());
   KvSequence sequence(spec, shape, pool);
-  KvPlan plan{};
-  const auto note_peak = [&] { plan.peak_bytes = std::max(plan.peak_bytes, sequence.bytes().total()); };
-  const auto feed = [&](Phase phase, int tokens) {
-    std::vector<Pos> pos = positions(sequence.next(), tokens);
-    for (int i = 0; i < shape.layers; ++i) {
-      const LayerId layer{i};
-      if (spec->layers[layer].writes) sequence.append(layer, pos, nullptr, nullptr);
-      sequence.observe(layer, tokens, phase != Phase::kDecode);
-      if (phase == Phase::kDecode || !spec->prunes()) continue;
-      const Keep keep = sequence.survivors(layer, tokens, pos);  // of equal sums: how many, not which
-      std::transform(keep.begin(), keep.end(), pos.begin(), [&](std::uint32_t row) { return pos[row]; });
-      pos.resize(keep.size());
-    }
-    note_peak();
-  };
+  std::size_t peak = 0;
+  const auto note_peak = [&] { peak = std::max(peak, sequence.bytes().total()); };
   const auto step = [&](Phase phase, int tokens) {
-    feed(phase, tokens);
+    feed_rows(sequence, phase, tokens);
+    note_peak();
     sequence.commit(phase, tokens);
     note_peak();
   };
@@ -294,17 +308,11 @@ KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int pro
     step(ends ? Phase::kPromptEnd : Phase::kPrompt, tokens);
   }
   if (spec->probes() > 0) {
-    sequence.begin_probe();
-    for (int left = std::min(prompt, spec->probes()) + kInstructionTokens; left > 0; left -= batch) {
-      feed(Phase::kPrompt, std::min(batch, left));
-      sequence.keep_probe(std::min(batch, left));
-    }
-    sequence.discard();
+    feed_probe(sequence, std::min(prompt, spec->probes()) + kInstructionTokens, batch, note_peak);
     sequence.commit(Phase::kPromptEnd, 0);
   }
   for (int i = 0; i < decoded; ++i) step(Phase::kDecode, 1);
-  plan.steady = sequence.bytes();
-  return plan;
+  return {.steady = sequence.bytes(), .peak_bytes = peak};
 }
 
 }  // namespace lamina
