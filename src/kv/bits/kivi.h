@@ -34,8 +34,6 @@ struct Kivi {
   // How many of so many rows are encoded, the oldest first.
   std::uint32_t encoded_keys(std::uint32_t rows) const;
   std::uint32_t encoded_values(std::uint32_t rows) const { return rows - (rows < residual ? rows : residual); }
-
-  bool operator==(const Kivi&) const = default;
 };
 
 }  // namespace lamina
