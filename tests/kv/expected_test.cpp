@@ -12,7 +12,7 @@
 
 #include "kv/expect_error.h"
 #include "kv/spec.h"
-#include "kv/spec_parser.h"
+#include "kv/token_policies.h"
 
 namespace lamina {
 namespace {
@@ -24,12 +24,6 @@ constexpr Pos kRows = 70;
 constexpr double kScale = 0.4;
 
 double frequency(int pair) { return std::pow(100.0, -2.0 * pair / kRopeDims); }
-
-std::shared_ptr<const ExpectedPolicy> policy(const std::string& text) {
-  return std::make_shared<const ExpectedPolicy>(parse_terms(text).at(0));
-}
-
-Step prompt_end(Pos length) { return {.phase = Phase::kPromptEnd, .length = length, .prompt_length = length}; }
 
 struct Head {
   std::vector<std::vector<float>> queries;  // [query head] of [query][channel]
@@ -136,7 +130,7 @@ Keep defined(const Head& head, const Options& options, std::size_t count, bool i
   return rows;
 }
 
-Keep kept(const ExpectedPolicy& tokens, const Head& head, std::span<const QueryMoments> queries, const Step& step) {
+Keep kept(const TokenPolicy& tokens, const Head& head, std::span<const QueryMoments> queries, const Step& step) {
   const HeadRows rows{.pos = head.pos, .keys = head.keys, .value_norms = head.value_norms, .queries = queries};
   Keep keep;
   tokens.select(step, {&rows, 1}, {&keep, 1});
@@ -193,8 +187,7 @@ TEST(Expected, KeepsItsBudgetAndWhatIsDecoded) {
     EXPECT_EQ(std::ssize(kept(*tokens, head, queries, prompt_end(kRows))), rows) << text;
     EXPECT_EQ(tokens->most_rows(kRows, kRows), rows) << text;
     EXPECT_EQ(tokens->most_rows(kRows + 9, kRows), rows + 9) << text;
-    const Step decode{.phase = Phase::kDecode, .length = kRows, .prompt_length = 9};
-    EXPECT_EQ(std::ssize(kept(*tokens, head, {}, decode)), kRows) << text;
+    EXPECT_EQ(std::ssize(kept(*tokens, head, {}, decode(kRows, 9))), kRows) << text;
   }
 }
 
@@ -210,15 +203,11 @@ TEST(Expected, AsksForQueriesOfPromptsAfterTheSinks) {
 }
 
 TEST(Expected, PrintsItselfWithoutDefaults) {
-  for (const auto& [given, canonical] : std::vector<std::pair<const char*, const char*>>{
-           {"expected", "expected"},
-           {"expected(epsilon=0,values=on,covariance=on,sinks=4,future=512,keep=512)", "expected"},
-           {"expected(covariance=off, keep=25%)", "expected(keep=0.25,covariance=off)"},
-           {"expected(sinks=0,future=64,epsilon=0.020)", "expected(future=64,sinks=0,epsilon=0.02)"},
-           {"expected(values=off)", "expected(values=off)"}}) {
-    EXPECT_EQ(policy(given)->text(), canonical);
-    EXPECT_EQ(policy(canonical)->text(), canonical);
-  }
+  expect_canonical({{"expected", "expected"},
+                    {"expected(epsilon=0,values=on,covariance=on,sinks=4,future=512,keep=512)", "expected"},
+                    {"expected(covariance=off, keep=25%)", "expected(keep=0.25,covariance=off)"},
+                    {"expected(sinks=0,future=64,epsilon=0.020)", "expected(future=64,sinks=0,epsilon=0.02)"},
+                    {"expected(values=off)", "expected(values=off)"}});
 }
 
 TEST(Expected, RefusesBadArguments) {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "kv/spec_parser.h"
+#include "kv/token_policies.h"
 #include "kv/tokens/fastgen.h"
 
 namespace lamina::testing {
@@ -90,11 +90,6 @@ struct Head {
 
   Positions held() const { return {pos.begin(), pos.end()}; }
 };
-
-inline Step prompt_end(Pos length) { return {.phase = Phase::kPromptEnd, .length = length, .prompt_length = length}; }
-inline Step decode(Pos length, Pos prompt) {
-  return {.phase = Phase::kDecode, .length = length, .prompt_length = prompt};
-}
 
 inline Map random_map(std::mt19937& random, std::size_t n) {
   std::gamma_distribution<double> uneven(0.3);

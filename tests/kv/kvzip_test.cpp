@@ -3,27 +3,18 @@
 
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "kv/expect_error.h"
 #include "kv/spec.h"
-#include "kv/spec_parser.h"
+#include "kv/token_policies.h"
 
 namespace lamina {
 namespace {
 
 using Sets = std::vector<Keep>;
 
-std::shared_ptr<const KvzipPolicy> policy(const std::string& text) {
-  return std::make_shared<const KvzipPolicy>(parse_terms(text).at(0));
-}
-
-Step prompt_end(Pos length) { return {.phase = Phase::kPromptEnd, .length = length, .prompt_length = length}; }
-
 // Of a layer whose heads have these scores.
 Sets kept(const std::string& text, const std::vector<std::vector<float>>& scores, Step step) {
-  std::vector<Pos> pos(scores.front().size());
-  std::iota(pos.begin(), pos.end(), 0);
+  const std::vector<Pos> pos = range(0, static_cast<Pos>(scores.front().size()));
   std::vector<HeadRows> sets;
   for (const auto& head : scores) sets.push_back({.pos = pos, .mass = head, .columns = 1});
   Sets keep(sets.size());
@@ -72,13 +63,10 @@ TEST(Kvzip, ObservesTheProbeAlone) {
 }
 
 TEST(Kvzip, PrintsItselfWithoutDefaults) {
-  for (const auto& [given, canonical] : std::vector<std::pair<const char*, const char*>>{
-           {"kvzip", "kvzip"},
-           {"kvzip(sinks=4,piece=2048,share=layer,keep=512)", "kvzip"},
-           {"kvzip(sinks=0,share=head, keep=25%, piece=064)", "kvzip(keep=0.25,share=head,piece=64,sinks=0)"}}) {
-    EXPECT_EQ(policy(given)->text(), canonical);
-    EXPECT_EQ(policy(canonical)->text(), canonical);
-  }
+  expect_canonical(
+      {{"kvzip", "kvzip"},
+       {"kvzip(sinks=4,piece=2048,share=layer,keep=512)", "kvzip"},
+       {"kvzip(sinks=0,share=head, keep=25%, piece=064)", "kvzip(keep=0.25,share=head,piece=64,sinks=0)"}});
 }
 
 TEST(Kvzip, RefusesWhatCannotWork) {

@@ -10,25 +10,13 @@
 #include <random>
 
 #include "kv/expect_error.h"
-#include "kv/spec_parser.h"
-#include "kv/tokens/registry.h"
+#include "kv/token_policies.h"
 
 namespace lamina {
 namespace {
 
 using Sizes = std::vector<std::size_t>;
 using Sets = std::vector<std::vector<Pos>>;
-
-std::shared_ptr<const TokenPolicy> policy(std::string_view text) { return make_token_policy(parse_terms(text).at(0)); }
-
-std::vector<Pos> range(Pos first, Pos last) {
-  std::vector<Pos> pos(static_cast<std::size_t>(last - first));
-  std::iota(pos.begin(), pos.end(), first);
-  return pos;
-}
-
-Step prompt_end(Pos length) { return {.phase = Phase::kPromptEnd, .length = length, .prompt_length = length}; }
-Step decode(Pos length, Pos prompt) { return {.phase = Phase::kDecode, .length = length, .prompt_length = prompt}; }
 
 // Attention that the heads of one layer were given, and the norms of their keys: [head] of [row][query head].
 struct Layer {
@@ -384,28 +372,25 @@ TEST(OneShot, MostRowsIsNeverBelowWhatIsKept) {
 }
 
 TEST(OneShot, PrintThemselvesWithoutDefaults) {
-  for (const auto& [given, canonical] : std::vector<std::pair<const char*, const char*>>{
-           {"snapkv", "snapkv"},
-           {"snapkv(keep=512,window=32,kernel=7,pool=max)", "snapkv"},
-           {"snapkv(pool=avg, kernel=05, window=16, keep=25%)", "snapkv(keep=0.25,window=16,kernel=5,pool=avg)"},
-           {"snapkv(window=8)", "snapkv(window=8)"},
-           {"pyramidkv(window=8,beta=20)", "pyramidkv"},
-           {"pyramidkv(window=32,beta=10,keep=0.5)", "pyramidkv(keep=0.5,window=32,beta=10)"},
-           {"adakv(floor=0.2)", "adakv"},
-           {"adakv(floor=0.050,keep=100)", "adakv(keep=100,floor=0.05)"},
-           {"adakv(floor=0)", "adakv(floor=0)"},
-           {"keyl2(keep=512)", "keyl2"},
-           {"keyl2(keep=12.5%)", "keyl2(keep=0.125)"},
-           {"random(seed=0)", "random"},
-           {"random(seed=7,keep=50%)", "random(keep=0.5,seed=7)"},
-           {"snapkv(every=064)", "snapkv(every=64)"},
-           {"pyramidkv(every=9,beta=3)", "pyramidkv(beta=3,every=9)"},
-           {"adakv(every=9,floor=0)", "adakv(floor=0,every=9)"},
-           {"keyl2(every=1,keep=3)", "keyl2(keep=3,every=1)"},
-           {"random(every=5,seed=2)", "random(seed=2,every=5)"}}) {
-    EXPECT_EQ(policy(given)->text(), canonical);
-    EXPECT_EQ(policy(canonical)->text(), canonical);
-  }
+  expect_canonical(
+      {{"snapkv", "snapkv"},
+       {"snapkv(keep=512,window=32,kernel=7,pool=max)", "snapkv"},
+       {"snapkv(pool=avg, kernel=05, window=16, keep=25%)", "snapkv(keep=0.25,window=16,kernel=5,pool=avg)"},
+       {"snapkv(window=8)", "snapkv(window=8)"},
+       {"pyramidkv(window=8,beta=20)", "pyramidkv"},
+       {"pyramidkv(window=32,beta=10,keep=0.5)", "pyramidkv(keep=0.5,window=32,beta=10)"},
+       {"adakv(floor=0.2)", "adakv"},
+       {"adakv(floor=0.050,keep=100)", "adakv(keep=100,floor=0.05)"},
+       {"adakv(floor=0)", "adakv(floor=0)"},
+       {"keyl2(keep=512)", "keyl2"},
+       {"keyl2(keep=12.5%)", "keyl2(keep=0.125)"},
+       {"random(seed=0)", "random"},
+       {"random(seed=7,keep=50%)", "random(keep=0.5,seed=7)"},
+       {"snapkv(every=064)", "snapkv(every=64)"},
+       {"pyramidkv(every=9,beta=3)", "pyramidkv(beta=3,every=9)"},
+       {"adakv(every=9,floor=0)", "adakv(floor=0,every=9)"},
+       {"keyl2(every=1,keep=3)", "keyl2(keep=3,every=1)"},
+       {"random(every=5,seed=2)", "random(seed=2,every=5)"}});
 }
 
 TEST(OneShot, RefuseBadArguments) {

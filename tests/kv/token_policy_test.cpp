@@ -3,21 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "kv/expect_error.h"
-#include "kv/tokens/registry.h"
+#include "kv/token_policies.h"
 
 namespace lamina {
 namespace {
-
-std::shared_ptr<const TokenPolicy> policy(std::string_view text) { return make_token_policy(parse_terms(text).at(0)); }
-
-std::vector<Pos> range(Pos first, Pos last) {
-  std::vector<Pos> pos(static_cast<std::size_t>(last - first));
-  std::iota(pos.begin(), pos.end(), first);
-  return pos;
-}
 
 std::vector<Pos> kept(const TokenPolicy& tokens, const std::vector<Pos>& pos, const Step& step) {
   const std::vector<HeadRows> sets(3, HeadRows{pos});
@@ -29,8 +19,6 @@ std::vector<Pos> kept(const TokenPolicy& tokens, const std::vector<Pos>& pos, co
   for (const std::uint32_t row : keep[0]) result.push_back(pos.at(row));
   return result;
 }
-
-Step prompt_end(Pos length) { return {.phase = Phase::kPromptEnd, .length = length, .prompt_length = length}; }
 
 TEST(StreamingPolicy, KeepsSinksAndNewest) {
   const auto tokens = policy("streaming(sinks=2,window=4)");
@@ -62,7 +50,7 @@ TEST(StreamingPolicy, DecodeMeetsSinksAndWindowRows) {
       for (Pos length = 21; length < 60; ++length) {
         rows.push_back(length - 1);
         ASSERT_EQ(static_cast<int>(rows.size()), sinks + window);
-        rows = kept(*tokens, rows, {.phase = Phase::kDecode, .length = length, .prompt_length = 20});
+        rows = kept(*tokens, rows, decode(length, 20));
         ASSERT_EQ(static_cast<int>(rows.size()), tokens->most_rows(length, 20));
         std::vector<Pos> expected = range(0, sinks);
         for (Pos pos = length - window + 1; pos < length; ++pos) expected.push_back(pos);
@@ -100,8 +88,7 @@ TEST(StreamingPolicy, KeepMayBeAFractionOfThePrompt) {
   EXPECT_EQ(tokens->most_rows(2000, 1024), 256);
   EXPECT_EQ(tokens->most_rows(2'000'000'000, 2'000'000'000), 500'000'000);
   // In decode the prompt's length counts, at a grid commit the text so far: the prompt's own length is not known.
-  const Step decode = {.phase = Phase::kDecode, .length = 60, .prompt_length = 40};
-  EXPECT_EQ(kept(*tokens, range(0, 60), decode).size(), 10U);
+  EXPECT_EQ(kept(*tokens, range(0, 60), decode(60, 40)).size(), 10U);
   const Step grid = {.phase = Phase::kPrompt, .length = 60, .prompt_length = 60};
   EXPECT_EQ(kept(*tokens, range(0, 60), grid).size(), 15U);
 }
@@ -120,13 +107,13 @@ TEST(StreamingPolicy, GridCommitsLoseNothingThatTheEndKeeps) {
 }
 
 TEST(StreamingPolicy, PrintsItselfWithoutDefaults) {
-  EXPECT_EQ(policy("streaming(window=0512, sinks=4)")->text(), "streaming(window=512)");
-  EXPECT_EQ(policy("window( sinks = 0 , window = 8 )")->text(), "window(sinks=0,window=8)");
-  EXPECT_EQ(policy("window(keep=512)")->text(), "window(keep=512)");
-  EXPECT_EQ(policy("window(keep=25%)")->text(), "window(keep=0.25)");
-  EXPECT_EQ(policy("window(keep=12.5%)")->text(), "window(keep=0.125)");
-  EXPECT_EQ(policy("window(keep=0.0001%)")->text(), "window(keep=0.000001)");
-  EXPECT_EQ(policy("window(keep=100%)")->text(), "window(keep=1.0)");
+  expect_canonical({{"streaming(window=0512, sinks=4)", "streaming(window=512)"},
+                    {"window( sinks = 0 , window = 8 )", "window(sinks=0,window=8)"},
+                    {"window(keep=512)", "window(keep=512)"},
+                    {"window(keep=25%)", "window(keep=0.25)"},
+                    {"window(keep=12.5%)", "window(keep=0.125)"},
+                    {"window(keep=0.0001%)", "window(keep=0.000001)"},
+                    {"window(keep=100%)", "window(keep=1.0)"}});
 }
 
 TEST(StreamingPolicy, RefusesBadArguments) {
