@@ -6,7 +6,6 @@ Needs `pip install torch transformers accelerate gguf` (for making goldens only;
 
   golden_logits.py --tiny             tests/golden/tiny/NAME.gguf, NAME.json, NAME.logits.f32, NAME.attention.f32
   golden_logits.py --real [NAME…]     tests/golden/real/NAME.json, from models/NAME.gguf
-  golden_logits.py --scratch [NAME…]  .cache/golden/: all logits of 512 tokens of a text, and perplexity
 
 --tiny: random float32 models of both architectures, one per rope scaling, window pattern and awkward size. NAME.gguf is a whole
 model with a small tokenizer, in the layout that llama.cpp's converter writes. NAME.json is {name, source, vocab, tokens};
@@ -17,10 +16,6 @@ every run makes the same bytes.
 --real: NAME is smollm2 or gemma3 (default both), de-quantised to float32 by transformers. The JSON holds text.txt, its ids, and for
 each position the log-sum-exp of the logits and the eight largest as [id, logit]; then greedy continuations of a prompt (smollm2: without
 BOS, as its file asks, and with it), with each step's margin between the first and the second logit.
-
---scratch: nothing of it is committed. NAME.wiki512.f32 with NAME.wiki512.json as above; ppl.json gives, per model and window of
-2048 tokens, the summed negative log-likelihood of tokens 1025…2047 (`lamina eval ppl -c 2048 --first 1025`). Windows that ppl.json
-already holds are not computed again: delete it to start anew. --text names the text, --windows how many windows.
 """
 
 import argparse
@@ -41,7 +36,7 @@ from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY, REAL, SCRATCH = ROOT / "tests/golden/tiny", ROOT / "tests/golden/real", ROOT / ".cache/golden"
+TINY, REAL = ROOT / "tests/golden/tiny", ROOT / "tests/golden/real"
 
 # --- tiny models
 
@@ -277,7 +272,6 @@ def make_tiny():
 
 PROMPT = "The capital of France is"
 BOS = {"smollm2": [], "gemma3": [2]}  # what each file asks for
-WINDOW, FIRST = 2048, 1025
 
 
 def load_model(name):
@@ -341,61 +335,17 @@ def make_real(name):
     print(f"{name}: {len(ids)} tokens", file=sys.stderr)
 
 
-# --- scratch: figures to measure against
-
-
-def window_loss(model, ids):
-    """Summed negative log-likelihood of tokens FIRST… of one window; the head in pieces, for a large vocabulary's sake."""
-    with torch.no_grad():
-        hidden = model.model(torch.tensor([ids])).last_hidden_state[0, FIRST - 1 : -1]
-        targets = torch.tensor(ids[FIRST:])
-        pieces = zip(hidden.split(128), targets.split(128))
-        return sum(float(torch.nn.functional.cross_entropy(model.lm_head(h).double(), t, reduction="sum")) for h, t in pieces)
-
-
-def make_perplexity(name, model, ids, windows):
-    path = SCRATCH / "ppl.json"
-    for window in range(min(windows, len(ids) // WINDOW)):
-        results = json.loads(path.read_text()) if path.exists() else {}
-        losses = results.setdefault(name, dict(tokens_per_window=WINDOW - FIRST, file_tokens=len(ids), nll=[]))
-        if window < len(losses["nll"]):
-            continue
-        part = ids[window * WINDOW : (window + 1) * WINDOW]
-        part[: len(BOS[name])] = BOS[name]
-        losses["nll"].append(window_loss(model, part))
-        losses["perplexity"] = math.exp(sum(losses["nll"]) / (len(losses["nll"]) * (WINDOW - FIRST)))
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"{name}: window {window + 1}, perplexity so far {losses['perplexity']:.4f}", file=sys.stderr)
-
-
-def make_scratch(name, source, windows):
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    model = load_model(name)
-    ids = encode(load_tokenizer(name), source)
-    if not (SCRATCH / f"{name}.wiki512.json").exists():
-        head = (BOS[name] + ids)[:512]
-        logits = logits_of(model, head)
-        logits.numpy().tofile(SCRATCH / f"{name}.wiki512.f32")
-        write_json(SCRATCH / f"{name}.wiki512.json", dict(name=name, source="transformers, float32", vocab=logits.shape[1], tokens=head))
-    make_perplexity(name, model, ids, windows)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="tiny random models and their logits")
     parser.add_argument("--real", nargs="*", metavar="NAME", choices=BOS, help="goldens of the real models")
-    parser.add_argument("--scratch", nargs="*", metavar="NAME", choices=BOS, help="figures to measure against, not committed")
-    parser.add_argument("--text", type=Path, default=ROOT.parent / "shared/data/wikitext-2/valid.txt", help="text for --scratch")
-    parser.add_argument("--windows", type=int, default=24, help="perplexity windows for --scratch")
     args = parser.parse_args()
-    if not args.tiny and args.real is None and args.scratch is None:
-        parser.error("say what to make: --tiny, --real, --scratch")
+    if not args.tiny and args.real is None:
+        parser.error("say what to make: --tiny, --real")
     if args.tiny:
         make_tiny()
     for name in ([] if args.real is None else args.real or BOS):
         make_real(name)
-    for name in ([] if args.scratch is None else args.scratch or BOS):
-        make_scratch(name, args.text.read_text(encoding="utf-8"), args.windows)
 
 
 if __name__ == "__main__":
