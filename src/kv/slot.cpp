@@ -198,12 +198,12 @@ void Slot::pin(BlockPool& pool, Pos end) {
   }
 }
 
-void Slot::encode(BlockPool& pool) {
+void Slot::encode(BlockPool& pool, bool chosen) {
   for (Run& run : rows_) {
     if (formats_.kivi) run.close_ranks(pool);  // no group has room for rows that nobody sees
     const bool waits = run.layout().k.waits() && run.layout().v.waits();
     if (formats_.kivi && waits && run.encoded(RowKind::kKey) + run.encoded(RowKind::kValue) == 0 &&
-        formats_.kivi.encoded_values(run.rows()) + formats_.kivi.encoded_keys(run.rows()) > 0)
+        (chosen || formats_.kivi.encoded_values(run.rows()) + formats_.kivi.encoded_keys(run.rows()) > 0))
       run.to_front(pool);
     for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) run.encode(pool, kind, rows_to_encode(run, kind));
   }

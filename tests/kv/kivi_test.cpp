@@ -211,6 +211,15 @@ TEST(Kivi, RowsAreCountedFromTheFirstThatIsKept) {
     }
     EXPECT_EQ(rows.kv.bytes().rows, plan_kv(spec(text), shape(), 500, 40, 500).steady.rows);
   }
+  // Also where at first there are too few of them to encode any.
+  Rows few("random(keep=100,seed=3) + kivi4");
+  few.add(500, Phase::kPromptEnd);
+  for (int i = 0; i < 27; ++i) few.add(1, Phase::kDecode);
+  for (const auto& head : few.kv.segments(LayerId{0}))
+    for (const Segment& s : head) EXPECT_FALSE(has_scales(s.k_format) || has_scales(s.v_format));
+  few.add(1, Phase::kDecode);  // the 128th
+  for (const auto& head : few.kv.segments(LayerId{0}))
+    for (const Segment& s : head) EXPECT_TRUE(has_scales(s.k_format) && !has_scales(s.v_format)) << s.rows();
 }
 
 // Sinks stay exact, in a run of their own; the others' groups keep their places as the window moves on.
