@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from golden_logits import (BPE_VOCAB, LLAMA, REAL, ROOT, encode, fill, load_model, load_tokenizer, tiny_model, write_json)
 import kvpress.presses.kvzip_press as kvzip_press
-from kvpress import AdaKVPress, ExpectedAttentionPress, KnormPress, KVzipPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
+from kvpress import AdaKVPress, ExpectedAttentionPress, KeyDiffPress, KnormPress, KVzipPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
 from transformers import AutoTokenizer, DynamicCache
 
 OUT = ROOT / "tests/golden/kvpress"
@@ -54,6 +54,8 @@ TINY_CASES = [
     (pyramidkv(0.75, 8, 20), "snapkv(keep=24,window=8,kernel=5,pool=avg)"),  # last layer below the window: kvpress falls back to SnapKV
     (KnormPress(0.75), "keyl2(keep=24)"),
     (KnormPress(0.5), "keyl2(keep=48)"),
+    (KeyDiffPress(0.75), "keydiff(keep=24)"),
+    (KeyDiffPress(0.5), "keydiff(keep=48)"),
     (StreamingLLMPress(0.75), "streaming(keep=24)"),
     (StreamingLLMPress(0.5, n_sink=1), "window(sinks=1,keep=48)"),
     # alpha_safeguard is part of all rows that a head keeps, floor of those beside the window: 21 of 24 are 13 of 16 and the window.

@@ -35,6 +35,7 @@ def methods(model, fraction, prompt):
                      ("expected", f"expected(keep={fraction})"),
                      *([] if model == "gemma3" else [("kvzip", f"kvzip(keep={fraction})")]),  # not with windows
                      ("keyl2", f"keyl2(keep={fraction})"),
+                     ("keydiff", f"keydiff(keep={fraction})"),
                      ("h2o, oneshot", f"h2o(heavy={half},recent={half},oneshot)"),
                      ("random", f"random(keep={fraction})"),
                      ("streaming, as many rows at the end", f"streaming(keep={last})"),
@@ -171,7 +172,8 @@ README = ["full", "bf16", "k8v8", "k8v4", "k4v4", "k4v4 + rotate", "kivi4", "kiv
           "k4v2 + rotate", "kivi2", "h2o(heavy=0.25,recent=0.25)", "h2o(heavy=0.125,recent=0.125)",
           "h2o(heavy=0.125,recent=0.125) + k4v4 + rotate", "snapkv(keep=0.25)", "snapkv(keep=0.25) + kivi4",
           "adakv(keep=0.25)", "pyramidkv(keep=0.25)", "pyramidinfer", "fastgen", "fastgen(recovery=0.9)",
-          "expected(keep=0.25)", "kvzip(keep=0.25)", "keyl2(keep=0.25)", "random(keep=0.25)", "window(window=508)",
+          "expected(keep=0.25)", "kvzip(keep=0.25)", "keyl2(keep=0.25)", "keydiff(keep=0.25)",
+          "random(keep=0.25)", "window(window=508)",
           "streaming(window=508)", "streaming(window=252)", MAP2, f"{MAP2} + k8v8",
           f"{MAP2} + streaming(window=508) + k8v4", "k4v4 + grid(512)"]
 

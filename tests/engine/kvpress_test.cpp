@@ -17,7 +17,7 @@
 //               layer. It asks for the context within the model's chat template, if there is one, here in plain text;
 //               the tiny models' goldens are made so too. Of a context in several pieces it scores each piece by its
 //               own probe alone, with a softmax over that piece, the sinks and the probe; here over all that is held.
-//   KeyL2, StreamingLLM   as kvpress; it leaves the renumbering to another press.
+//   KeyL2, KeyDiff, StreamingLLM   as kvpress; it leaves the renumbering to another press.
 #include <gtest/gtest.h>
 
 #include <algorithm>

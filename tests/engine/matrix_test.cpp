@@ -27,6 +27,7 @@ const char* const kTokens[] = {"",
                                "snapkv(keep=12,window=4,kernel=3,every=6)",
                                "pyramidinfer(keep=0.3,min=4)",
                                "expected(keep=14,future=20)",
+                               "keydiff(keep=14)",
                                "kvzip(keep=14,share=head)"};
 const char* const kGrids[] = {"", "grid(16)"};
 

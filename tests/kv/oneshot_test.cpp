@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The methods that choose at a prompt's end: KeyL2 and random, and what holds of all of them.
+// The methods that choose at a prompt's end: KeyL2, KeyDiff and random, and what holds of all of them.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -34,6 +34,23 @@ TEST(KeyL2, GridCommitsLoseNothingThatTheEndKeeps) {
     }
   }
   EXPECT_EQ(rows, kept(*tokens, whole, prompt_end(64)));
+}
+
+// Directions 0, 0, 90 and 53 degrees: their sum is (2.6, 1.8), to which they have cosines .82, .82, .57 and .95.
+TEST(KeyDiff, KeepsTheKeysLeastLikeTheOthers) {
+  const std::vector<float> keys = {1, 0, 8, 0, 0, 2, 3, 4, 0, 0};
+  const std::vector<Pos> pos = range(0, 5);
+  const auto rows = [&](std::string_view text, std::size_t n) {
+    const HeadRows head{.pos = std::span(pos).first(n), .keys = std::span(keys).first(2 * n)};
+    Keep keep;
+    policy(text)->select(prompt_end(static_cast<Pos>(n)), {&head, 1}, {&keep, 1});
+    return keep;
+  };
+  EXPECT_EQ(rows("keydiff(keep=1)", 4), (Keep{2}));
+  EXPECT_EQ(rows("keydiff(keep=2)", 4), (Keep{0, 2}));  // of equals the lower position
+  EXPECT_EQ(rows("keydiff(keep=75%)", 4), (Keep{0, 1, 2}));
+  EXPECT_EQ(rows("keydiff(keep=2)", 5), (Keep{2, 4}));  // a key of zeros is like none
+  EXPECT_EQ(rows("keydiff", 5).size(), 5U);
 }
 
 TEST(Random, EachSeedLayerAndHeadKeepsOthers) {
@@ -101,6 +118,7 @@ TEST(OneShot, PrintThemselvesWithoutDefaults) {
        {"adakv(floor=0)", "adakv(floor=0)"},
        {"keyl2(keep=512)", "keyl2"},
        {"keyl2(keep=12.5%)", "keyl2(keep=0.125)"},
+       {"keydiff(every=8,keep=50%)", "keydiff(keep=0.5,every=8)"},
        {"random(seed=0)", "random"},
        {"random(seed=7,keep=50%)", "random(keep=0.5,seed=7)"},
        {"snapkv(every=064)", "snapkv(every=64)"},

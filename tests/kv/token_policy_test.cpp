@@ -138,7 +138,7 @@ TEST(StreamingPolicy, RefusesBadArguments) {
 TEST(Registry, KnowsItsMethodsOnly) {
   EXPECT_EQ(token_policy_names(),
             (std::vector<std::string_view>{"fastgen", "h2o", "snapkv", "pyramidkv", "adakv", "pyramidinfer", "expected",
-                                           "kvzip", "keyl2", "streaming", "window", "random"}));
+                                           "kvzip", "keyl2", "streaming", "window", "random", "keydiff"}));
   EXPECT_EQ(policy("k8v8"), nullptr);
 }
 

@@ -4,6 +4,7 @@
 #include "kv/tokens/expected.h"
 #include "kv/tokens/fastgen.h"
 #include "kv/tokens/h2o.h"
+#include "kv/tokens/keydiff.h"
 #include "kv/tokens/keyl2.h"
 #include "kv/tokens/kvzip.h"
 #include "kv/tokens/pyramidinfer.h"
@@ -31,6 +32,7 @@ constexpr Method kMethods[] = {
     {"pyramidkv", make<SnapKvPolicy>},    {"adakv", make<SnapKvPolicy>},     {"pyramidinfer", make<PyramidInferPolicy>},
     {"expected", make<ExpectedPolicy>},   {"kvzip", make<KvzipPolicy>},      {"keyl2", make<KeyL2Policy>},
     {"streaming", make<StreamingPolicy>}, {"window", make<StreamingPolicy>}, {"random", make<RandomPolicy>},
+    {"keydiff", make<KeyDiffPolicy>},
 };
 
 }  // namespace
