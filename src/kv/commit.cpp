@@ -13,6 +13,8 @@ namespace lamina {
 
 void KvSequence::commit(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
+  if (phase != Phase::kDecode && !in_prompt_) prompt_start_ = length_;
+  in_prompt_ = phase == Phase::kPrompt;
   length_ += accepted;
   each_slot([&](Slot& slot) {
     slot.apply_staged(accepted);
@@ -33,6 +35,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
             .slot = 0,
             .slots = static_cast<int>(parts_.size())};
   for (Parts& parts : parts_) {
+    step.prompt_start = parts.policy && parts.policy->by_prompt() ? prompt_start_ : 0;
     step.window = parts.slots.front().window();
     for (Slot& slot : parts.slots)  // the next query does not see them
       if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
@@ -87,7 +90,8 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
 bool KvSequence::evict(Parts& parts, const Step& step) {
   const TokenPolicy& policy = *parts.policy;
   const Sets all = this->sets(SlotId{step.slot}, step.phase);
-  const std::vector<HeadRows>& sets = all.rows;
+  std::vector<HeadRows> sets = all.rows;
+  for (HeadRows& rows : sets) rows = rows.from(step.prompt_start);
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
   bool evicted = false;

@@ -89,8 +89,10 @@ KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
   std::swap(pool_, other.pool_);
   std::swap(parts_, other.parts_);
   std::swap(length_, other.length_);
+  std::swap(prompt_start_, other.prompt_start_);
   std::swap(prompt_length_, other.prompt_length_);
   std::swap(prompt_end_, other.prompt_end_);
+  std::swap(in_prompt_, other.in_prompt_);
   std::swap(probed_, other.probed_);
   std::swap(classes_, other.classes_);
   std::swap(wants_classes_, other.wants_classes_);
@@ -233,6 +235,7 @@ void KvSequence::truncate(Pos length) {
   require(reason.empty(), "kv cache: cannot go back from {} to {} tokens: {}", length_, length, reason);
   each_slot([&](Slot& slot) { slot.drop_from(*pool_, length); });
   length_ = length;
+  prompt_start_ = std::min(prompt_start_, length);
   prompt_length_ = std::min(prompt_length_, length);
   pool_->trim();
 }

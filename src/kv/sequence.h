@@ -119,7 +119,8 @@ class KvSequence {
   KvShape shape_;
   BlockPool* pool_;
   std::vector<Parts> parts_;  // [slot]
-  Pos length_ = 0, prompt_length_ = 0, prompt_end_ = 0;
+  Pos length_ = 0, prompt_start_ = 0, prompt_length_ = 0, prompt_end_ = 0;
+  bool in_prompt_ = false;           // some of whose tokens are committed
   std::optional<Pos> probed_;        // in a probe: its tokens so far
   std::vector<TokenClass> classes_;  // [position] if the policy wants them
   bool wants_classes_ = false;

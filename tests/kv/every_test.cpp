@@ -273,6 +273,37 @@ TEST(BoundedDecode, PromptsMayFollow) {
   for (const auto& head : fed.held()) EXPECT_EQ(head.size(), 24U);
 }
 
+// Without every= each prompt is chosen from by itself: what the first and its answer left stays.
+TEST(ByPrompt, EachPromptHasItsBudget) {
+  for (const char* text :
+       {"snapkv(keep=24,window=6)", "adakv(keep=24,window=6,floor=1)", "keyl2(keep=0.25)", "keydiff(keep=0.25)",
+        "random(keep=0.25)", "h2o(heavy=0.125,recent=0.125,oneshot)", "expected(keep=0.25)"}) {
+    SCOPED_TRACE(text);
+    Fed fed(text);
+    fed.prompt(96, 32);
+    for (const auto& head : fed.held()) EXPECT_EQ(head.size(), 24U);
+    for (int i = 0; i < 8; ++i) fed.step(Phase::kDecode, 1);
+    const auto before = fed.held();
+    fed.prompt(40, 32);
+    const std::size_t kept = std::string_view(text).find("24") != std::string_view::npos ? 24 : 10;
+    const auto after = fed.held();
+    for (std::size_t head = 0; head < before.size(); ++head) {
+      EXPECT_EQ(after[head].size(), before[head].size() + kept);
+      EXPECT_TRUE(std::ranges::includes(after[head], before[head]));
+      EXPECT_GE(*std::next(after[head].begin(), static_cast<std::ptrdiff_t>(before[head].size())), 104);
+    }
+  }
+}
+
+// A prompt in several calls, as bench fills a cache, is one.
+TEST(ByPrompt, APromptGoesOnUntilItEnds) {
+  Fed fed("keyl2(keep=0.25)");
+  fed.kv.expect_prompt(40);
+  fed.step(Phase::kPrompt, 40);
+  fed.prompt(56, 32);
+  for (const auto& head : fed.held()) EXPECT_EQ(head.size(), 24U);
+}
+
 // Commits inside the prompt go by the last queries before each, and forget those before.
 TEST(BoundedPrompt, TheLastQueriesBeforeEachCommitScore) {
   const auto observed = [](const std::string& text, Pos prompt, int batch) {

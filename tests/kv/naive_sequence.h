@@ -80,6 +80,8 @@ class NaiveSequence {
 
   void commit(Phase phase, int accepted) {
     add_seen(phase, accepted);
+    if (phase != Phase::kDecode && !in_prompt_) prompt_start = length;
+    in_prompt_ = phase == Phase::kPrompt;
     length += accepted;
     if (phase != Phase::kDecode) prompt = length;
     accepted_ = accepted;
@@ -103,6 +105,7 @@ class NaiveSequence {
 
   void truncate(Pos to) {
     length = to;
+    prompt_start = std::min(prompt_start, to);
     prompt = std::min(prompt, to);
     for (auto& sets : slots_)
       for (NaiveSet& set : sets) std::erase_if(set.rows, [&](const NaiveRow& row) { return row.pos >= to; });
@@ -121,7 +124,7 @@ class NaiveSequence {
     return sums * sizeof(float);
   }
 
-  Pos length = 0, prompt = 0;
+  Pos length = 0, prompt_start = 0, prompt = 0;
 
  private:
   // A prompt is said to end with its step: nobody has told the store better.
@@ -193,6 +196,7 @@ class NaiveSequence {
     check(!policy.reads_keys(phase), "the naive model knows no keys' norms");
     const Step step{.phase = phase,
                     .length = length,
+                    .prompt_start = policy.by_prompt() ? prompt_start : 0,
                     .prompt_length = prompt,
                     .appended = accepted_,
                     .window = spec_->layers.window(SlotId{static_cast<int>(slot)}),
@@ -206,6 +210,7 @@ class NaiveSequence {
     for (std::size_t i = 0; i < sets.size(); ++i) {
       for (NaiveRow& row : sets[i].rows) {
         row.mass.resize(static_cast<std::size_t>(sets[i].columns));
+        if (policy.by_prompt() && row.pos < prompt_start) continue;
         pos[i].push_back(row.pos);
         mass[i].insert(mass[i].end(), row.mass.begin(), row.mass.end());
       }
@@ -221,8 +226,9 @@ class NaiveSequence {
     policy.select(step, heads, keep);
     bool evicted = false;
     for (std::size_t i = 0; i < sets.size(); ++i) {
-      std::vector<NaiveRow> kept;
-      for (const auto row : keep[i]) kept.push_back(sets[i].rows[row]);
+      const std::size_t before = sets[i].rows.size() - pos[i].size();  // left of earlier prompts and answers
+      std::vector<NaiveRow> kept(sets[i].rows.begin(), sets[i].rows.begin() + static_cast<std::ptrdiff_t>(before));
+      for (const auto row : keep[i]) kept.push_back(sets[i].rows[before + row]);
       evicted = evicted || kept.size() < sets[i].rows.size();
       sets[i].rows = kept;
     }
@@ -352,6 +358,7 @@ class NaiveSequence {
   std::vector<NaiveRetention> retention_;     // [slot][keys, values]
   std::vector<NaiveSeen> seen_;               // since the last commit
   int accepted_ = 0;                          // tokens of the last commit
+  bool in_prompt_ = false;
 };
 
 }  // namespace lamina::testing

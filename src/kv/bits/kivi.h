@@ -6,8 +6,7 @@
 //   residual=128          rows that stay exact, a multiple of the group
 //   bookkeeping=block     keys are encoded when `residual` exact ones are there: 0 to residual - 1 of them are exact
 //   bookkeeping=window    the newest `residual` keys are exact always
-// Keys that share scales cannot move: a token policy must select before rows are encoded, or drop the oldest. Rows that
-// the end of a second prompt drops stay where they are, as slack.
+// Keys that share scales cannot move: a token policy must select before rows are encoded, or drop the oldest.
 // Values are grouped by 32 channels (1 bit a number). Of those the newest `residual` stay exact in either case.
 #pragma once
 #include <cstdint>

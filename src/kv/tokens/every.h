@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // every=N, of policies that choose at the prompt's end: in decode they choose again whenever N more tokens have come,
 // within the budget that the prompt gave them, so that a head (of adakv the heads of a layer together) never holds more
-// than the budget and N rows. Chosen is at fixed lengths, the prompt's and N, 2N, … tokens: which queries will score is
-// known before they come.
+// than the budget and N rows, whatever prompts follow. Chosen is at fixed lengths, the prompt's and N, 2N, … tokens:
+// which queries will score is known before they come.
 #pragma once
 #include <string>
 #include <vector>

@@ -48,7 +48,7 @@ Observe ExpectedPolicy::observes(const Ahead& ahead) const {
 }
 
 void ExpectedPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(keep_.rows(step.length));
+  const auto budget = static_cast<std::size_t>(keep_.rows(step.prompt()));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const bool drops = selects(step) && rows.pos.size() > budget;

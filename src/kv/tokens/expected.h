@@ -23,6 +23,7 @@ class ExpectedPolicy final : public TokenPolicy {
   std::string text() const override { return text_; }
   Observe observes(const Ahead& ahead) const override;
   bool by_head() const override { return true; }
+  bool by_prompt() const override { return true; }
   bool reads_rows(Phase phase) const override { return phase != Phase::kDecode; }
   bool selects(const Step& step) const override { return step.phase != Phase::kDecode; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

@@ -42,8 +42,8 @@ Observe H2oPolicy::observes(const Ahead& ahead) const {
 Pos H2oPolicy::recent(Pos prompt) const { return std::max(recent_.rows(prompt), 1); }
 
 void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto heavy = static_cast<std::size_t>(heavy_.rows(step.prompt_length)),
-             recent = static_cast<std::size_t>(this->recent(step.prompt_length));
+  const auto heavy = static_cast<std::size_t>(heavy_.rows(step.prompt())),
+             recent = static_cast<std::size_t>(this->recent(step.prompt()));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const auto score = [&](std::uint32_t row) {

@@ -26,6 +26,7 @@ class H2oPolicy final : public TokenPolicy {
   Observe observes(const Ahead& ahead) const override;
   Readers readers() const override { return readers_; }
   bool by_head() const override { return true; }
+  bool by_prompt() const override { return oneshot_ && !every_; }
   bool request_bound() const override { return true; }
   bool selects(const Step& step) const override { return !oneshot_ || every_.is_due(step); }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

@@ -39,7 +39,7 @@ KeyDiffPolicy::KeyDiffPolicy(const Term& term) {
 }
 
 void KeyDiffPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
+  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt())));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const bool drops = selects(step) && rows.pos.size() > budget;

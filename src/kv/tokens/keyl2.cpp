@@ -19,7 +19,7 @@ KeyL2Policy::KeyL2Policy(const Term& term) {
 }
 
 void KeyL2Policy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt_length)));
+  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt())));
   for (std::size_t set = 0; set < sets.size(); ++set) {
     const HeadRows& rows = sets[set];
     const auto score = [&](std::uint32_t row) { return rows.key_norms.empty() ? 0.0 : -double{rows.key_norms[row]}; };

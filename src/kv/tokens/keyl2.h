@@ -16,6 +16,7 @@ class KeyL2Policy final : public TokenPolicy {
 
   std::string text() const override { return text_; }
   bool by_head() const override { return true; }
+  bool by_prompt() const override { return !every_; }
   bool reads_keys(Phase phase) const override { return phase != Phase::kDecode || every_; }
   bool selects(const Step& step) const override { return every_.is_due(step); }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

@@ -63,7 +63,7 @@ double KvzipPolicy::score(const HeadRows& rows, std::uint32_t row) const {
 void KvzipPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
   std::ranges::transform(sets, keep.begin(), every_row);
   if (!selects(step)) return;
-  const auto budget = static_cast<std::size_t>(keep_.rows(step.length));
+  const auto budget = static_cast<std::size_t>(keep_.rows(step.prompt()));
   const auto scored = [this](const HeadRows& rows, std::uint32_t row) { return score(rows, row); };
   std::size_t all = 0;
   for (const HeadRows& rows : sets) all += rows.pos.size();

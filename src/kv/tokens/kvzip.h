@@ -23,6 +23,7 @@ class KvzipPolicy final : public TokenPolicy {
   Observe observes(const Ahead& ahead) const override;
   Readers readers() const override { return Readers::kMax; }
   bool by_head() const override { return true; }
+  bool by_prompt() const override { return true; }
   bool selects(const Step& step) const override { return step.phase == Phase::kPromptEnd; }
   Pos probes() const override { return piece_; }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

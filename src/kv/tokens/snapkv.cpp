@@ -86,10 +86,10 @@ std::vector<double> SnapKvPolicy::scores(const HeadRows& rows, std::size_t candi
 }
 
 std::vector<std::size_t> SnapKvPolicy::budgets(const Step& step, const std::vector<std::vector<double>>& scores) const {
-  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.prompt_length) - window_));
+  const auto even = static_cast<std::size_t>(std::max(0, keep_.rows(step.prompt()) - window_));
   std::vector<std::size_t> budget(scores.size(), even);
   if (share_ == Share::kPyramid) {
-    const Pos length = step.prompt_length;  // in decode too: budgets are those of the prompt's end
+    const Pos length = step.prompt();  // in decode too: budgets are those of the prompt's end
     const Pos rows = step.window > 0 ? std::min(length, step.window - 1) : length;  // if none had gone
     const auto before = static_cast<std::size_t>(std::max(0, rows - window_));
     std::ranges::fill(budget, pyramid_budget(even, before, window_, beta_, step.slot, step.slots));

@@ -30,6 +30,7 @@ class SnapKvPolicy : public TokenPolicy {
   std::string text() const override { return text_; }
   Observe observes(const Ahead& ahead) const override;
   bool by_head() const override { return true; }
+  bool by_prompt() const override { return !every_; }
   bool request_bound() const override { return true; }
   bool selects(const Step& step) const override { return every_.is_due(step); }
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;

@@ -29,6 +29,15 @@ double HeadRows::part(std::size_t row, int head, int kind) const {
   return combine(row, [&](std::size_t first) { return mass[first + static_cast<std::size_t>(head * kinds + kind)]; });
 }
 
+HeadRows HeadRows::from(Pos first) const {
+  const auto gone = static_cast<std::size_t>(std::ranges::lower_bound(pos, first) - pos.begin());
+  HeadRows rest = *this;
+  rest.pos = pos.subspan(gone);
+  for (auto* values : {&rest.mass, &rest.key_norms, &rest.keys, &rest.value_norms})
+    if (!values->empty()) *values = values->subspan(gone * (values->size() / pos.size()));
+  return rest;
+}
+
 Keep every_row(const HeadRows& rows) {
   Keep all(rows.pos.size());
   std::iota(all.begin(), all.end(), 0U);

@@ -20,10 +20,12 @@ enum class Phase { kPrompt, kPromptEnd, kDecode };  // when a commit happens; kP
 struct Step {
   Phase phase = Phase::kDecode;
   Pos length = 0;         // tokens so far: the next token gets this position
+  Pos prompt_start = 0;   // where the latest prompt begins, of policies that go by_prompt(), else 0
   Pos prompt_length = 0;  // tokens of the text up to the latest prompt end; inside a prompt up to here
   Pos appended = 1;       // tokens that the step has added
   Pos window = 0;         // sliding window of the slot's layers; 0: none
   int slot = 0, slots = 1;
+  Pos prompt() const { return prompt_length - prompt_start; }  // tokens that a budget is a fraction of
 };
 
 // What is known of a text when a step begins.
@@ -60,6 +62,8 @@ struct HeadRows {
   double total(std::size_t row, int kind = 0) const { return readers * columns == 1 ? mass[row] : sum_of(row, kind); }
   // The same of one of the columns / kinds heads.
   double part(std::size_t row, int head, int kind) const;
+  // The rows from position `first` on.
+  HeadRows from(Pos first) const;
 
  private:
   double sum_of(std::size_t row, int kind) const;
@@ -108,6 +112,10 @@ class TokenPolicy {
   virtual bool request_bound() const { return false; }
   // Of the rows that are not pinned only the oldest go.
   virtual bool oldest_first() const { return false; }
+  // Of a text of several prompts: each is chosen from by itself, with a budget of its own, and what is left of those
+  // before it and of their answers stays. So do all policies that choose at a prompt's end and not in decode; others
+  // see all rows of the text.
+  virtual bool by_prompt() const { return false; }
   // Whether rows may go at the step's commit; else every row is kept and select() need not be asked.
   virtual bool selects(const Step& /*step*/) const { return true; }
   // The rows to keep of each set of a slot.
@@ -120,7 +128,7 @@ class TokenPolicy {
   virtual Keep prune(int /*layer*/, int /*layers*/, Pos /*start*/, Pos /*length*/, const HeadRows& rows) const {
     return every_row(rows);
   }
-  // The most rows of a head that select() keeps of a text of up to `length` tokens, for admission.
+  // The most rows of a head that select() keeps of a text of up to `length` tokens with one prompt, for admission.
   virtual Pos most_rows(Pos length, Pos prompt_length) const = 0;
 };
 
