@@ -11,7 +11,7 @@
 
 namespace lamina {
 
-void KvSequence::commit(Phase phase, int appended, int accepted) {
+void KvSequence::take(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
   if (phase != Phase::kDecode && !in_prompt_) prompt_start_ = length_;
   in_prompt_ = phase == Phase::kPrompt;
@@ -27,6 +27,11 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   }
   if (phase != Phase::kDecode) prompt_length_ = length_;
   if (classes_.size() > static_cast<std::size_t>(length_)) classes_.resize(static_cast<std::size_t>(length_));
+}
+
+void KvSequence::commit(Phase phase, int appended, int accepted) {
+  const std::size_t held = pool_->held_bytes();
+  take(phase, appended, accepted);
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
   Step step{.phase = phase,
             .length = length_,
@@ -51,7 +56,8 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
   }
   if (phase == Phase::kDecode) return;
   pool_->trim();
-  if (phase == Phase::kPromptEnd && spec_->observes()) ::malloc_trim(0);  // what was measured lay on the heap
+  // What was measured lay on the heap, and so did the lists of blocks that went.
+  if (phase == Phase::kPromptEnd && (spec_->observes() || pool_->held_bytes() < held)) ::malloc_trim(0);
 }
 
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {

@@ -101,6 +101,7 @@ class KvSequence {
   KvSequence(const KvSequence& other);
   // What is known before a step of so many tokens; 0: of the next one, whatever it will be.
   Ahead ahead(Phase phase, int tokens) const;
+  void take(Phase phase, int appended, int accepted);  // the step's accepted tokens into the text
   void forget(Parts& parts, Phase next);
   std::string why_not_truncate(Pos length) const;
   bool evict(Parts& parts, const Step& step);
