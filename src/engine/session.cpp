@@ -87,6 +87,7 @@ std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logit
     throw;
   }
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+  if (chunk.prompt && options_.spec->prunes()) work_.give_back();  // of all the prompt's tokens at once
   kv_.commit(phase, static_cast<int>(tokens.size()));
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
   return out;

@@ -55,6 +55,8 @@ struct Workspace {
   std::vector<Rope> ropes;     // of layers without and with a window
   std::vector<Pos> positions;  // [tokens]
   std::vector<Query> queries;  // one a chunk
+
+  void give_back();  // the memory of the last step but its logits: after a long one
 };
 
 class Model {

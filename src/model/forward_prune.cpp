@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens of a prompt that its token policy keeps from the layers above (design 3.4, 6): their states close up.
 #include <algorithm>
+#include <utility>
 
 #include "model/forward_step.h"
 
 namespace lamina {
+
+void Workspace::give_back() {
+  Workspace fresh;
+  std::swap(fresh.logits, logits);
+  std::swap(fresh.ropes, ropes);
+  *this = std::move(fresh);
+}
 
 void Model::prune(Step& step, int layer) {
   const auto prunes = [](const Chunk& chunk) { return chunk.prompt && chunk.kv->spec().prunes(); };

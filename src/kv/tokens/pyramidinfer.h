@@ -2,7 +2,8 @@
 // PyramidInfer (arXiv:2405.12532): tokens of a prompt that its last queries look at least go no further up, so each
 // layer computes and stores fewer rows than the one below. A layer keeps every row that it got; what goes is missing
 // from the next layer on. The whole prompt is one step, so its working memory grows with the prompt, and only the
-// logits after its last token exist. Tokens that are decoded later are kept in every layer.
+// logits after its last token exist. Tokens that are decoded later are kept in every layer: decode is not bounded (the
+// authors' own program also thins out what it generates, 16 tokens at a time).
 //   pyramidinfer(…)
 //   keep=0.9      part of the rows it may drop that the highest layer lets on; the layers below more, along a cosine
 //   recent=0.2    newest tokens of the prompt that are never dropped and whose queries choose, and one more: a number,
