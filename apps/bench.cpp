@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "bench_report.h"
 #include "common.h"
 #include "engine/context_probe.h"

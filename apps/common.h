@@ -65,6 +65,9 @@ struct Loaded {
   Loaded(const ModelArguments& args, ModelFile file);
 };
 
+// With the model's token for the beginning of a text if it asks for one, unless the text spells it.
+std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos);
+
 struct PromptArguments {
   std::string prompt, file;
   bool given = false;
@@ -108,14 +111,6 @@ class Progress {
   std::size_t total_;
   bool terminal_, drawn_ = false;
   std::chrono::steady_clock::time_point start_, last_{};
-};
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 // Each adds its subcommand to the program.

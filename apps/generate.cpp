@@ -2,6 +2,7 @@
 #include "generate.h"
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 
 namespace lamina {
 

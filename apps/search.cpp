@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "base/stopwatch.h"
 #include "common.h"
 #include "engine/calibration.h"
 #include "engine/kvsharer_search.h"

@@ -3,15 +3,13 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "engine/session.h"
 
 namespace lamina {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::vector<std::string> policy_names(const FastGenPolicy& policy) {
   std::vector<std::string> names;
@@ -39,14 +37,14 @@ FastGenProfile profile_fastgen(Model& model, ThreadPool& pool, const std::shared
   {
     const auto dense = std::make_shared<const KvSpec>(KvSpec::parse("full", model.shape()));
     Session session(model, pool, {.spec = dense, .context = context, .batch = batch});
-    const double start = now();
+    const Stopwatch watch;
     session.prompt(prompt);
-    profile.plain_prompt_seconds = now() - start;
+    profile.plain_prompt_seconds = watch.seconds();
   }
   Session session(model, pool, {.spec = spec, .context = context, .batch = batch});
-  double start = now();
+  Stopwatch watch;
   session.prompt_but_its_end(prompt);
-  profile.prompt_seconds = now() - start;
+  profile.prompt_seconds = watch.seconds();
   const auto length = static_cast<Pos>(prompt.size());
   for (int slot = 0; slot < spec->layers.slots(); ++slot) {
     const KvSequence::Sets sets = session.kv().sets(SlotId{slot}, Phase::kPromptEnd);
@@ -58,16 +56,16 @@ FastGenProfile profile_fastgen(Model& model, ThreadPool& pool, const std::shared
       found.chosen = policy->choose(found.recoveries);
     }
   }
-  start = now();
+  watch = Stopwatch();
   session.kv().commit(Phase::kPromptEnd, 0);
-  profile.choice_seconds = now() - start;
+  profile.choice_seconds = watch.seconds();
   profile.kept_fraction = session.kv().kept_fraction();
   auto next = profile.heads.begin();
   for (int slot = 0; slot < spec->layers.slots(); ++slot)
     for (const std::size_t rows : session.kv().live_rows(SlotId{slot})) (next++)->rows = rows;
-  start = now();
+  watch = Stopwatch();
   for (; profile.decoded < decode; ++profile.decoded) session.decode(prompt[prompt.size() - 1]);
-  profile.decode_seconds = now() - start;
+  profile.decode_seconds = watch.seconds();
   return profile;
 }
 

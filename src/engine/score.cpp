@@ -3,14 +3,12 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 
 namespace lamina {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void add_cache(Score& score, const KvSequence& kv, std::size_t windows) {
   score.kv_length = kv.length();
@@ -50,13 +48,13 @@ Score Scorer::score_windows(const std::shared_ptr<const KvSpec>& spec, const Win
                             std::size_t first) const {
   Session session = this->session(spec, windows.size());
   Score score;
-  const double start = now();
+  const Stopwatch watch;
   for (std::size_t w = 0; w < windows.count(); ++w) {
     session.reset();
     score_prompt(session, windows[w], first, {}, score);
     add_cache(score, session.kv(), windows.count());
   }
-  score.seconds = now() - start;
+  score.seconds = watch.seconds();
   return score;
 }
 
@@ -78,13 +76,13 @@ std::vector<Score> Scorer::score_continuations(std::span<const std::shared_ptr<c
         std::copy(logits.begin(), logits.end(), &base_logits[token * vocab]);
       });
     for (std::size_t s = 0; s < specs.size(); ++s) {
-      const double start = now();
+      const Stopwatch watch;
       continue_window(sessions[s], window, prompt, [&](std::size_t token, std::span<const float> logits) {
         const Token next = window[prompt + token];
         const auto row = std::span<const float>(base_logits).subspan(base ? token * vocab : 0, base ? vocab : 0);
         scores[s].tokens.push_back(base ? compare_token(row, logits, next) : score_token(logits, next));
       });
-      scores[s].seconds += now() - start;
+      scores[s].seconds += watch.seconds();
       add_cache(scores[s], sessions[s].kv(), windows.count());
     }
   }
@@ -96,10 +94,10 @@ Score Scorer::score_reference(const std::shared_ptr<const KvSpec>& spec, std::sp
   require(tokens.size() >= 2, "the reference has {} tokens, expected at least 2", tokens.size());
   Session session = this->session(spec, tokens.size());
   Score score{.tokens = {}, .compared = true};
-  const double start = now();
+  const Stopwatch watch;
   score_prompt(session, tokens, 1, reference, score);
   add_cache(score, session.kv(), 1);
-  score.seconds = now() - start;
+  score.seconds = watch.seconds();
   return score;
 }
 
@@ -139,7 +137,7 @@ void Scorer::score_prompt(Session& session, std::span<const Token> window, std::
                             : compare_token(reference.subspan((begin + row) * vocab, vocab), ours, next);
     });
   };
-  session.score(window, on_logits, prompt_progress());
+  session.score(window, on_logits, prompt_progress(), first - 1);
 }
 
 // The last token is fed too, though nothing is predicted from it: the cache is measured after it, with the whole window

@@ -30,12 +30,14 @@ void Session::prompt_but_its_end(std::span<const Token> tokens) {
   feed(tokens, nullptr, {}, last, Phase::kPrompt);
 }
 
-void Session::score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress) {
+void Session::score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress,
+                    std::size_t first) {
   std::span<const float> last;
-  feed(tokens, &logits, progress, last);
+  const Wanted all{.call = logits, .first = first};
+  feed(tokens, &all, progress, last);
 }
 
-void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
+void Session::feed(std::span<const Token> tokens, const Wanted* logits, const OnProgress& progress,
                    std::span<const float>& last, Phase end_phase) {
   require(!tokens.empty(), "the prompt is empty");
   require(tokens.size() <= static_cast<std::size_t>(room()),
@@ -45,9 +47,10 @@ void Session::feed(std::span<const Token> tokens, const OnLogits* logits, const 
   for (std::size_t done = 0; done < tokens.size();) {
     const auto n = static_cast<std::size_t>(kv_.prompt_step(static_cast<Pos>(tokens.size() - done), options_.batch));
     const bool end = done + n == tokens.size();
-    const auto wanted = logits ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
+    const bool all = logits != nullptr && done + n > logits->first;
+    const auto wanted = all ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
     last = step(tokens.subspan(done, n), wanted, end && !probe_ ? end_phase : Phase::kPrompt);
-    if (logits) (*logits)(done, last);
+    if (all) logits->call(done, last);
     done += n;
     if (progress && !progress(done) && !end) {
       last = {};

@@ -36,8 +36,9 @@ class Session {
   // The same without the commit that ends it, for a look at what the token policy will see: kv().commit(kPromptEnd, 0)
   // ends it then.
   void prompt_but_its_end(std::span<const Token> tokens);
-  // The same with the logits of every token.
-  void score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress = {});
+  // The same with the logits of every token, but of steps that end before token `first`.
+  void score(std::span<const Token> tokens, const OnLogits& logits, const OnProgress& progress = {},
+             std::size_t first = 0);
   // Appends one token and returns the logits after it. Error if the context is full.
   std::span<const float> decode(Token token);
   // Forgets everything.
@@ -52,7 +53,11 @@ class Session {
 
  private:
   std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
-  void feed(std::span<const Token> tokens, const OnLogits* logits, const OnProgress& progress,
+  struct Wanted {  // logits of all tokens
+    const OnLogits& call;
+    std::size_t first;
+  };
+  void feed(std::span<const Token> tokens, const Wanted* logits, const OnProgress& progress,
             std::span<const float>& last, Phase end_phase = Phase::kPromptEnd);
   Pos probe_tokens() const;
 
