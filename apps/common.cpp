@@ -162,7 +162,11 @@ const std::shared_ptr<const KvSpec>& Loaded::spec() const {
 }
 
 std::vector<Token> Loaded::encode(std::string_view text, bool with_bos) const {
-  std::vector<Token> tokens = tokenizer.encode(text, true);
+  return lamina::encode(tokenizer, text, true, with_bos);
+}
+
+std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos) {
+  std::vector<Token> tokens = tokenizer.encode(text, parse_special);
   if (with_bos && tokenizer.add_bos() && tokenizer.bos() && (tokens.empty() || tokens.front() != *tokenizer.bos()))
     tokens.insert(tokens.begin(), *tokenizer.bos());
   return tokens;

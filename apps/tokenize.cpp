@@ -38,8 +38,7 @@ void tokenize(const Arguments& args) {
   if (args.classes) return print_classes(load_tokenizer(ModelFile::open(args.model)));
   const std::string text = prompt_text(args.prompt);
   const Tokenizer tokenizer = load_tokenizer(ModelFile::open(args.model));
-  std::vector<Token> tokens = tokenizer.encode(text, !args.no_parse_special);
-  if (tokenizer.add_bos() && tokenizer.bos() && !args.no_bos) tokens.insert(tokens.begin(), *tokenizer.bos());
+  const std::vector<Token> tokens = encode(tokenizer, text, !args.no_parse_special, !args.no_bos);
   if (args.ids) {
     std::cout << nlohmann::json(tokens).dump() << '\n';
     return;
