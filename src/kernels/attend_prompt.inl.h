@@ -92,7 +92,7 @@ static inline void unpack_key_channels(Bytes stored, const F32* scale, const F32
 
 template <class Keys>
 static void unpack_code_keys(const TileRun& keys, float* out) {
-  const int groups = (keys.dim + kScaleGroup - 1) / kScaleGroup;
+  const int groups = groups_of(keys.dim);
   for (int t = 0; t < keys.tiles(); ++t) {
     const std::byte* codes = keys.codes[t];
     const auto* scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
@@ -117,7 +117,7 @@ static void unpack_code_keys(const TileRun& keys, float* out) {
 
 template <class Values>
 static void unpack_code_values(const TileRun& values, float* out) {
-  const int groups = (values.dim + kScaleGroup - 1) / kScaleGroup;
+  const int groups = groups_of(values.dim);
   for (int t = 0; t < values.tiles(); ++t, out += static_cast<std::ptrdiff_t>(kTileRows) * values.dim) {
     for (int c = 0; c < values.dim; c += 16) {
       const auto* scales = reinterpret_cast<const std::uint16_t*>(values.scales[t]) + c / kScaleGroup * kTileRows;

@@ -21,7 +21,7 @@
 //             bit_pairs<i>(x)                                       bits 2 i and 2 i + 1 of each byte, as 0..3
 //             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
-//             prefetch(p)
+//             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline
 // kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
 // rounds once where the machine can, else twice.
 #pragma once

@@ -168,6 +168,8 @@ static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {dot4_of_8(acc.a, u.a
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) {
   return {dot4_small_of_8(acc.a, u.a, s.a), dot4_small_of_8(acc.b, u.b, s.b)};
 }
-static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
 
 }  // namespace lamina::avx2

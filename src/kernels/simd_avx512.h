@@ -115,6 +115,8 @@ static inline Bytes bit_pairs(Bytes x) {
 static inline I32 times_128(I32 x) { return {_mm512_slli_epi32(x.v, 7)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) { return dot4(acc, u, s); }
-static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+[[gnu::always_inline]] static inline void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
 
 }  // namespace lamina::avx512

@@ -92,7 +92,7 @@ void TensorRun::cover(BlockPool& pool, PlaneBlocks& plane, RowRange rows, std::u
     blocks.pop_back();
   }
   const std::size_t left = std::min<std::size_t>(begin > first_block ? begin - first_block : 0, blocks.size());
-  for (std::size_t b = 0; b < left; ++b) pool.release(blocks[b]);
+  for (std::size_t b = left; b-- > 0;) pool.release(blocks[b]);  // so that they are acquired in order again
   blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(left));
   first_block = blocks.empty() ? begin : first_block + static_cast<std::uint32_t>(left);
   if (blocks.capacity() > 2 * blocks.size() + kSpareIds) blocks.shrink_to_fit();
