@@ -10,6 +10,25 @@
 #include "kv/sequence.h"
 
 namespace lamina {
+namespace {
+
+// Positions of the rows that are not kept. In decode that is one of thousands: it is searched for.
+std::vector<Pos> dropped(std::span<const Pos> pos, const Keep& keep) {
+  std::vector<Pos> gone;
+  gone.reserve(pos.size() - keep.size());
+  for (std::size_t kept = 0; gone.size() < pos.size() - keep.size();) {
+    // up to the next dropped row a kept one stands as many places ahead of its row as rows have gone
+    const auto from = keep.begin() + static_cast<std::ptrdiff_t>(kept);
+    const auto next = std::partition_point(from, keep.end(), [&](const std::uint32_t& row) {
+      return row == static_cast<std::size_t>(&row - keep.data()) + gone.size();
+    });
+    kept = static_cast<std::size_t>(next - keep.begin());
+    gone.push_back(pos[kept + gone.size()]);
+  }
+  return gone;
+}
+
+}  // namespace
 
 void KvSequence::take(Phase phase, int appended, int accepted) {
   assert(0 <= accepted && accepted <= appended);
@@ -105,14 +124,7 @@ bool KvSequence::evict(Parts& parts, const Step& step) {
     assert(std::is_sorted(keep[i].begin(), keep[i].end()));
     if (keep[i].size() == sets[i].pos.size()) continue;
     evicted = evicted_ = true;
-    std::vector<Pos> dropped;
-    auto next = keep[i].begin();
-    for (std::uint32_t row = 0; row < sets[i].pos.size(); ++row)
-      if (next != keep[i].end() && *next == row)
-        ++next;
-      else
-        dropped.push_back(sets[i].pos[row]);
-    parts.slots[i].drop(*pool_, dropped);
+    parts.slots[i].drop(*pool_, dropped(sets[i].pos, keep[i]));
   }
   forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
   return evicted;

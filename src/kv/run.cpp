@@ -184,7 +184,7 @@ std::uint32_t Run::fixed_rows() const {
 
 std::uint32_t Run::living_before(std::uint32_t row) const {
   std::uint32_t dead = 0;
-  for (std::uint32_t i = 0; dead_rows_ > 0 && i < row; ++i) dead += is_dead(i) ? 1 : 0;
+  each_dead([&](std::uint32_t i) { dead += i < row ? 1 : 0; });
   return row - dead;
 }
 

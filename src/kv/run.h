@@ -5,6 +5,7 @@
 // until there are enough of them to close the ranks: a policy that drops a row at every step would otherwise move half
 // of the others each time.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -42,11 +43,12 @@ class Run {
   // Calls fn(first, last) for the living rows, in ranges.
   template <class Fn>
   void each_living(Fn fn) const {
-    for (std::uint32_t row = 0, end = 0; row < rows(); row = end) {
-      for (end = row; end < rows() && !is_dead(end);) end = dead_rows_ == 0 ? rows() : end + 1;
-      if (row < end) fn(row, end);
-      while (end < rows() && is_dead(end)) ++end;
-    }
+    std::uint32_t living = 0;  // the first since a dead one
+    each_dead([&](std::uint32_t row) {
+      if (living < row) fn(living, row);
+      living = row + 1;
+    });
+    if (living < rows()) fn(living, rows());
   }
   std::span<const Pos> positions() const { return std::span(pos_).subspan(pos_.size() - rows()); }  // [rows()]
 
@@ -95,6 +97,14 @@ class Run {
   void forget_left();                                    // positions and masses of rows that left at the front
   void shrink();                                         // the same, and room that is no longer needed
   void set_dead(std::uint32_t row, bool dead);
+  template <class Fn>
+  void each_dead(Fn fn) const {  // fn(row), ascending
+    for (std::size_t tile = 0; tile < dead_.size(); ++tile)
+      for (unsigned bits = dead_[tile]; bits != 0; bits &= bits - 1) {
+        const auto at = (first_dead_tile_ + static_cast<std::uint32_t>(tile)) * kTileRows;
+        fn(at + static_cast<std::uint32_t>(std::countr_zero(bits)) - first_);
+      }
+  }
   std::uint32_t fixed_rows() const;  // the first so many cannot move: they share scales
   void drop_dead_ends(BlockPool& pool);
 

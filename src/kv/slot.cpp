@@ -212,6 +212,7 @@ void Slot::encode(BlockPool& pool, bool chosen) {
 // How many of a run's first rows are to be encoded. KIVI counts them from the run's row 0, so that a group that the
 // front of a window has entered stays one.
 std::uint32_t Slot::rows_to_encode(const Run& run, RowKind kind) const {
+  if (!run.layout().of(kind).waits()) return 0;
   if (formats_.kivi) {
     const std::uint32_t last = run.first() + run.rows();
     const std::uint32_t end =

@@ -18,6 +18,7 @@ constexpr int index(SlotId slot) { return static_cast<int>(slot); }
 // What a token's text is, for policies that go by it: control tokens; ASCII punctuation, perhaps with white space;
 // white space alone.
 enum class TokenClass : std::uint8_t { kOther, kSpecial, kPunctuation, kBlank };
+constexpr std::size_t kTokenClasses = 4;
 
 using Pos = std::int32_t;  // position of a token in its sequence, never its row in the cache
 

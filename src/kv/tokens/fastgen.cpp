@@ -2,7 +2,10 @@
 #include "kv/tokens/fastgen.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
+#include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "kv/spec_parser.h"
@@ -101,11 +104,14 @@ Observe FastGenPolicy::observes(const Ahead& ahead) const {
   return {.first_query = 0, .far = window(ahead.prompt_end), .by_query_head = by_least_};
 }
 
-bool FastGenPolicy::is_kept_class(const HeadRows& rows, std::size_t row, std::size_t policies) const {
-  const Pos pos = rows.pos[row];
-  const TokenClass kind = rows.classes.empty() ? TokenClass::kOther : rows.classes[static_cast<std::size_t>(pos)];
-  if (has(Part::kSpecial, policies) && (kind == TokenClass::kSpecial || (first_ && pos == 0))) return true;
-  return has(Part::kPunct, policies) && (kind == TokenClass::kPunctuation || (blanks_ && kind == TokenClass::kBlank));
+FastGenPolicy::Fixed FastGenPolicy::fixed_classes(std::size_t policies) const {
+  Fixed fixed;
+  const bool special = has(Part::kSpecial, policies), punct = has(Part::kPunct, policies);
+  fixed.first = special && first_;
+  fixed.classes[static_cast<std::size_t>(TokenClass::kSpecial)] = special;
+  fixed.classes[static_cast<std::size_t>(TokenClass::kPunctuation)] = punct;
+  fixed.classes[static_cast<std::size_t>(TokenClass::kBlank)] = punct && blanks_;
+  return fixed;
 }
 
 Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
@@ -116,6 +122,7 @@ Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const
 // the query, so of a row that is kept for nothing else what the near queries gave it.
 double FastGenPolicy::recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const {
   const bool local = has(Part::kLocal, policies), by_attention = has(Part::kFrequent, policies);
+  const Fixed fixed = fixed_classes(policies);
   const int heads = by_least_ ? rows.columns / rows.kinds : 1;
   double least = 1;
   for (int head = 0; head < heads; ++head) {
@@ -124,7 +131,7 @@ double FastGenPolicy::recovery(const HeadRows& rows, std::size_t policies, const
       const double mass = by_least_ ? rows.part(row, head, 0) : rows.total(row, 0);
       const double far = by_least_ ? rows.part(row, head, 1) : rows.total(row, 1);
       all += mass;
-      if (is_kept_class(rows, row, policies) || (by_attention && frequent[row]))
+      if (fixed.holds(rows, row) || (by_attention && frequent[row]))
         kept += mass;
       else if (local)
         kept += mass - far;
@@ -164,31 +171,29 @@ void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std
   }
 }
 
-// At the end of a prompt the most attended rows are chosen among all; later an unprotected row goes only when there are
-// too many of them.
+// At the end of a prompt the most attended rows are chosen among all; later a row that nothing else holds goes only
+// when there are too many of them.
 void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const {
-  const Pos window = this->window(step.prompt_length);
-  const bool local = has(Part::kLocal, policies), by_attention = has(Part::kFrequent, policies);
+  Fixed fixed = fixed_classes(policies);
+  if (has(Part::kLocal, policies)) fixed.local = step.length - window(step.prompt_length);
+  const auto is_fixed = [&](std::uint32_t row) { return fixed.holds(rows, row); };
+  const bool by_attention = has(Part::kFrequent, policies);
   const auto budget = by_attention ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
-  Keep protected_rows, others;
-  for (std::uint32_t row = 0; row < rows.pos.size(); ++row) {
-    const bool fixed = is_kept_class(rows, row, policies) || (local && rows.pos[row] >= step.length - window);
-    (fixed ? protected_rows : others).push_back(row);
-  }
-  Keep kept;
   if (step.phase == Phase::kPromptEnd || reselect_) {
-    kept = budget > 0 ? most_attended(rows, budget) : Keep();
-  } else if (others.size() <= budget) {
+    const Keep all = std::move(keep), frequent = budget > 0 ? most_attended(rows, budget) : Keep();
+    Keep held;
+    std::ranges::copy_if(all, std::back_inserter(held), is_fixed);
+    keep.clear();
+    std::ranges::set_union(frequent, held, std::back_inserter(keep));
     return;
-  } else if (budget > 0) {
-    const bool newest_is_other = others.back() + 1 == rows.pos.size();  // it is not judged in its own step
-    const std::size_t judged = others.size() - (newest_is_other ? 1 : 0);
-    kept = others;
-    drop_lowest(kept, judged, std::min(judged, others.size() - budget),
-                [&](std::uint32_t row) { return rows.total(row); });
   }
-  keep.clear();
-  std::set_union(kept.begin(), kept.end(), protected_rows.begin(), protected_rows.end(), std::back_inserter(keep));
+  const auto others = static_cast<std::size_t>(std::ranges::count_if(keep, std::not_fn(is_fixed)));
+  if (others <= budget) return;
+  const bool newest_is_judged = budget == 0 || is_fixed(keep.back());  // else not in its own step
+  const std::size_t spared = newest_is_judged ? 0 : 1;
+  drop_lowest(keep, keep.size() - spared, std::min(others - spared, others - budget), [&](std::uint32_t row) {
+    return is_fixed(row) ? std::numeric_limits<double>::infinity() : rows.total(row);
+  });
 }
 
 }  // namespace lamina

@@ -20,6 +20,8 @@
 //   blanks=on|off            whether white space alone counts as punctuation
 #pragma once
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <string_view>
 
 #include "kv/tokens/budget.h"
@@ -54,7 +56,18 @@ class FastGenPolicy final : public TokenPolicy {
  private:
   Pos window(Pos prompt) const { return std::max(1, recent_.rows(prompt)); }
   bool has(Part part, std::size_t policies) const;  // among the first of order_
-  bool is_kept_class(const HeadRows& rows, std::size_t row, std::size_t policies) const;
+  // Rows that the first so many of order_ hold whatever attention gave them: by class, and those from a position on.
+  struct Fixed {
+    std::array<bool, kTokenClasses> classes{};
+    bool first = false;
+    Pos local = std::numeric_limits<Pos>::max();
+    bool holds(const HeadRows& rows, std::size_t row) const {
+      const Pos pos = rows.pos[row];
+      return pos >= local || (first && pos == 0) ||
+             (!rows.classes.empty() && classes[static_cast<std::size_t>(rows.classes[static_cast<std::size_t>(pos)])]);
+    }
+  };
+  Fixed fixed_classes(std::size_t policies) const;
   Keep most_attended(const HeadRows& rows, std::size_t count) const;
   double recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const;
   void keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const;
