@@ -33,17 +33,13 @@ std::vector<PasskeyItem> items_of(const Arguments& args, const Loaded& loaded) {
   return items;
 }
 
-Json measure(const Arguments& args, Loaded& loaded, const std::shared_ptr<const KvSpec>& spec,
-             const std::vector<PasskeyItem>& items, Progress& progress, std::size_t& done) {
+// Of one spec.
+struct Found {
   int found = 0;
   double bytes = 0, kept = 0, length = 0;
   std::array<int, 4> right{}, asked{};  // by quarters of the depth
-  for (const PasskeyItem& item : items) {
-    require(!interrupted(), "interrupted, no result");
-    const PasskeyResult result = ask_passkey(
-        loaded.model, loaded.pool, spec, item, args.model.batch,
-        [&](const std::string& text) { return loaded.encode(text, true); },
-        [&](std::span<const Token> tokens) { return loaded.tokenizer.decode(tokens, true); });
+
+  void add(const PasskeyItem& item, const PasskeyResult& result) {
     const auto quarter = std::min<std::size_t>(3, static_cast<std::size_t>(item.depth * 4));
     found += result.found;
     right[quarter] += result.found;
@@ -51,34 +47,54 @@ Json measure(const Arguments& args, Loaded& loaded, const std::shared_ptr<const 
     bytes += static_cast<double>(result.kv_bytes);
     kept += result.kept_fraction;
     length += result.length;
-    if (args.verbose)
-      std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", spec->text(), item.depth, item.answer,
-                               result.found ? "found" : "not found", Json(result.said).dump(-1, ' ', true));
-    progress.update(++done);
   }
-  const auto n = static_cast<double>(items.size());
+};
+
+std::vector<Found> measure(const Arguments& args, Loaded& loaded, const std::vector<PasskeyItem>& items) {
+  std::vector<Found> found(loaded.specs.size());
+  Progress progress("answers", items.size() * found.size());
+  std::size_t done = 0;
+  for (const PasskeyItem& item : items) {
+    require(!interrupted(), "interrupted, no result");
+    const std::vector<PasskeyResult> results = ask_passkey(
+        loaded.model, loaded.pool, loaded.specs, item, args.model.batch,
+        [&](const std::string& text) { return loaded.encode(text, true); },
+        [&](std::span<const Token> tokens) { return loaded.tokenizer.decode(tokens, true); });
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      found[i].add(item, results[i]);
+      if (args.verbose)
+        std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", loaded.specs[i]->text(), item.depth, item.answer,
+                                 results[i].found ? "found" : "not found", Json(results[i].said).dump(-1, ' ', true));
+    }
+    progress.update(done += results.size());
+  }
+  return found;
+}
+
+Json to_json(const Loaded& loaded, const KvSpec& spec, const Found& found, std::size_t items) {
+  const auto n = static_cast<double>(items);
   Json depths = Json::array();
-  for (std::size_t q = 0; q < right.size(); ++q)
-    depths.push_back(asked[q] ? Json(static_cast<double>(right[q]) / asked[q]) : Json(nullptr));
-  return {
-      {"kv_spec", spec->text()},
-      {"items", items.size()},
-      {"found", found},
-      {"accuracy", found / n},
-      {"accuracy_by_depth", depths},
-      {"tokens", length / n},
-      {"kept_fraction", kept / n},
-      {"kv_bytes", bytes / n},
-      {"kv_ratio", static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(length / n))) * n / bytes}};
+  for (std::size_t q = 0; q < found.right.size(); ++q)
+    depths.push_back(found.asked[q] ? Json(static_cast<double>(found.right[q]) / found.asked[q]) : Json(nullptr));
+  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(found.length / n)));
+  return {{"kv_spec", spec.text()},
+          {"items", items},
+          {"found", found.found},
+          {"accuracy", found.found / n},
+          {"accuracy_by_depth", depths},
+          {"tokens", found.length / n},
+          {"kept_fraction", found.kept / n},
+          {"kv_bytes", found.bytes / n},
+          {"kv_ratio", dense * n / found.bytes}};
 }
 
 void run(const Arguments& args) {
   Loaded loaded(args.model);
   const std::vector<PasskeyItem> items = items_of(args, loaded);
-  Progress progress("items", items.size() * loaded.specs.size());
-  std::size_t done = 0;
+  const std::vector<Found> found = measure(args, loaded, items);
   std::vector<Json> rows;
-  for (const auto& spec : loaded.specs) rows.push_back(measure(args, loaded, spec, items, progress, done));
+  for (std::size_t i = 0; i < found.size(); ++i)
+    rows.push_back(to_json(loaded, *loaded.specs[i], found[i], items.size()));
   if (args.output == "json") {
     std::cout << (rows.size() == 1 ? rows.front() : Json(rows)).dump(2) << '\n';
     return;

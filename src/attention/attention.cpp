@@ -34,6 +34,7 @@ void Attention::plan() {
       const Observation& observation = queries_[i].observation;
       assert(observation.mass.empty() || observation.apart != queries_[i].prompt);
       if (!observation.mass.empty() && !observation.apart) plan_observed(i, h);
+      if (queries_[i].out == nullptr) continue;
       if (observation.apart || (tokens * group_ <= kDecodeQueryRows && !(queries_[i].prompt && codes))) {
         plan_partitions(i, h);
         continue;

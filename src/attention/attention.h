@@ -37,7 +37,8 @@ struct Query {
   const float* q = nullptr;                            // [tokens][heads][head_dim], not rotated
   std::span<const Pos> pos;                            // [tokens], ascending
   std::span<const std::span<const Segment>> segments;  // [kv_heads]
-  float* out = nullptr;                                // [tokens][heads][head_dim]; exactly 0 where no row is visible
+  float* out = nullptr;  // [tokens][heads][head_dim]; exactly 0 where no row is visible; null: lse is known, rows are
+                         // only observed
   Visibility sees{};
   float* lse = nullptr;  // [tokens][heads] or null: log-sum-exp of the scores, -inf where no row is visible
   bool prompt = false;   // rows of codes are read as on the prompt path even by a few tokens: see below

@@ -60,8 +60,4 @@ bool ContextProbe::run(Model& model, ThreadPool& pool, Workspace& work, KvSequen
   return true;
 }
 
-std::size_t ContextProbe::most_instruction() const {
-  return std::max(first_.size(), next_.size() + kLastTokens) + end_.size();
-}
-
 }  // namespace lamina

@@ -21,8 +21,7 @@ class ContextProbe {
   // observed. `after_step` is called while the rows of a step are held; where it gives false the probe ends, false.
   bool run(Model& model, ThreadPool& pool, Workspace& work, KvSequence& kv, std::span<const Token> prompt, int batch,
            const std::function<bool()>& after_step) const;
-  // The most tokens of such a text beside the piece.
-  std::size_t most_instruction() const;
+  static constexpr Pos kMostInstruction = 128;  // tokens of such a text beside the piece, if each were a byte
 
  private:
   std::vector<Token> first_, next_, end_;  // the instruction of the first piece, of the others, what ends both

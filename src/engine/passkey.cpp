@@ -7,7 +7,6 @@
 #include <sstream>
 
 #include "base/error.h"
-#include "engine/session.h"
 
 namespace lamina {
 namespace {
@@ -30,6 +29,24 @@ std::string passkey_text(const std::string& number, int before, int after) {
   text += needle(number);
   for (int i = 0; i < after; ++i) text += kFiller;
   return text += kQuestion;
+}
+
+// What is decoded greedily after a prompt, whose last token the logits are of.
+PasskeyResult answer(Session& session, std::span<const float> logits, const std::string& expected,
+                     const Decode& decode) {
+  PasskeyResult result;
+  result.kept_fraction = session.kv().kept_fraction();
+  result.kv_bytes = session.kv().bytes().total();
+  result.length = session.kv().length();
+  std::vector<Token> said;
+  for (int i = 0; i < kAnswerTokens; ++i) {
+    said.push_back(static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    if (i + 1 < kAnswerTokens) logits = session.decode(said.back());
+  }
+  result.said = decode(said);
+  const std::size_t first = result.said.find_first_of("0123456789");
+  result.found = first != std::string::npos && result.said.compare(first, expected.size(), expected) == 0;
+  return result;
 }
 
 }  // namespace
@@ -71,25 +88,17 @@ std::vector<PasskeyItem> read_passkeys(const std::string& path, const std::strin
   return items;
 }
 
-PasskeyResult ask_passkey(Model& model, ThreadPool& pool, const std::shared_ptr<const KvSpec>& spec,
-                          const PasskeyItem& item, int batch, const Encode& encode, const Decode& decode) {
+std::vector<PasskeyResult> ask_passkey(Model& model, ThreadPool& pool, Specs specs, const PasskeyItem& item, int batch,
+                                       const Encode& encode, const Decode& decode) {
   const std::vector<Token> prompt = encode(item.text);
-  Session session(model, pool,
-                  {.spec = spec, .context = static_cast<Pos>(prompt.size()) + kAnswerTokens, .batch = batch});
-  std::span<const float> logits = session.prompt(prompt);
-  PasskeyResult result;
-  result.kept_fraction = session.kv().kept_fraction();
-  result.kv_bytes = session.kv().bytes().total();
-  result.length = session.kv().length();
-  std::vector<Token> said;
-  for (int i = 0; i < kAnswerTokens; ++i) {
-    said.push_back(static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
-    if (i + 1 < kAnswerTokens) logits = session.decode(said.back());
+  const Pos context = static_cast<Pos>(prompt.size()) + kAnswerTokens;
+  std::vector<PasskeyResult> results(specs.size());
+  for (const std::vector<std::size_t>& group : shared_prompts(specs, model.shape(), context)) {
+    Prompted prompted = prompt_all(model, pool, specs, group, context, batch, prompt);
+    for (std::size_t member = 0; member < group.size(); ++member)
+      results[group[member]] = answer(prompted.sessions[member], prompted.logits, item.answer, decode);
   }
-  result.said = decode(said);
-  const std::size_t first = result.said.find_first_of("0123456789");
-  result.found = first != std::string::npos && result.said.compare(first, item.answer.size(), item.answer) == 0;
-  return result;
+  return results;
 }
 
 }  // namespace lamina

@@ -3,13 +3,12 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kv/spec.h"
+#include "engine/shared_prompt.h"
 #include "model/forward.h"
 
 namespace lamina {
@@ -37,10 +36,10 @@ struct PasskeyResult {
   Pos length = 0;
 };
 
-// Feeds the item as a prompt under the spec and decodes greedily, as many tokens as the answer may need.
+// [spec] Feeds the item as a prompt and decodes greedily, as many tokens as the answer may need.
 using Encode = std::function<std::vector<Token>(const std::string& text)>;
 using Decode = std::function<std::string(std::span<const Token> tokens)>;
-PasskeyResult ask_passkey(Model& model, ThreadPool& pool, const std::shared_ptr<const KvSpec>& spec,
-                          const PasskeyItem& item, int batch, const Encode& encode, const Decode& decode);
+std::vector<PasskeyResult> ask_passkey(Model& model, ThreadPool& pool, Specs specs, const PasskeyItem& item, int batch,
+                                       const Encode& encode, const Decode& decode);
 
 }  // namespace lamina

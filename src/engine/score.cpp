@@ -58,34 +58,43 @@ Score Scorer::score_windows(const std::shared_ptr<const KvSpec>& spec, const Win
   return score;
 }
 
-std::vector<Score> Scorer::score_continuations(std::span<const std::shared_ptr<const KvSpec>> specs,
-                                               const std::shared_ptr<const KvSpec>& base, const Windows& windows,
-                                               std::size_t prompt) const {
+std::vector<Score> Scorer::score_continuations(Specs specs, const std::shared_ptr<const KvSpec>& base,
+                                               const Windows& windows, std::size_t prompt) const {
   assert(1 <= prompt && prompt < windows.size());
-  std::vector<Session> sessions;
-  for (const auto& spec : specs) sessions.push_back(session(spec, windows.size()));
-  std::optional<Session> base_session;
-  if (base) base_session.emplace(session(base, windows.size()));
+  std::vector<std::shared_ptr<const KvSpec>> all(specs.begin(), specs.end());
+  if (base) all.insert(all.begin(), base);  // its logits are wanted first
+  const auto context = static_cast<Pos>(windows.size());
+  const auto groups = shared_prompts(all, model_.shape(), context);
   const auto vocab = static_cast<std::size_t>(model_.config().vocab);
   std::vector<float> base_logits(base ? (windows.size() - prompt) * vocab : 0);  // [scored token][vocab]
-  std::vector<Score> scores(specs.size(), Score{.tokens = {}, .compared = base != nullptr});
+  std::vector<Score> scores(all.size(), Score{.tokens = {}, .compared = base != nullptr});
+  const auto on_logits = [&](std::size_t i, Token next, std::size_t token, std::span<const float> logits) {
+    const auto row = std::span(base_logits).subspan(base ? token * vocab : 0, base ? vocab : 0);
+    if (base && i == 0)
+      std::ranges::copy(logits, row.begin());
+    else
+      scores[i].tokens.push_back(base ? compare_token(row, logits, next) : score_token(logits, next));
+  };
   for (std::size_t w = 0; w < windows.count(); ++w) {
     const std::vector<Token> window = windows[w];
-    if (base)
-      continue_window(*base_session, window, prompt, [&](std::size_t token, std::span<const float> logits) {
-        std::copy(logits.begin(), logits.end(), &base_logits[token * vocab]);
-      });
-    for (std::size_t s = 0; s < specs.size(); ++s) {
-      const Stopwatch watch;
-      continue_window(sessions[s], window, prompt, [&](std::size_t token, std::span<const float> logits) {
-        const Token next = window[prompt + token];
-        const auto row = std::span<const float>(base_logits).subspan(base ? token * vocab : 0, base ? vocab : 0);
-        scores[s].tokens.push_back(base ? compare_token(row, logits, next) : score_token(logits, next));
-      });
-      scores[s].seconds += watch.seconds();
-      add_cache(scores[s], sessions[s].kv(), windows.count());
+    check(window);
+    for (const std::vector<std::size_t>& group : groups) {
+      const Stopwatch prompt_watch;
+      Prompted prompted = prompt_all(model_, pool_, all, group, context, batch_, std::span(window).first(prompt),
+                                     prompt_progress(group.size()));
+      const double shared = prompt_watch.seconds() / static_cast<double>(group.size());
+      for (std::size_t member = 0; member < group.size(); ++member) {
+        const std::size_t i = group[member];
+        Session& session = prompted.sessions[member];
+        const Stopwatch watch;
+        continue_window(session, prompted.logits, window, prompt,
+                        [&](std::size_t token, auto logits) { on_logits(i, window[prompt + token], token, logits); });
+        scores[i].seconds += watch.seconds() + shared;
+        add_cache(scores[i], session.kv(), windows.count());
+      }
     }
   }
+  if (base) scores.erase(scores.begin());
   return scores;
 }
 
@@ -112,10 +121,10 @@ void Scorer::check(std::span<const Token> tokens) const {
             model_.config().vocab);
 }
 
-// A session counts from the prompt's start, our caller from the last call.
-std::function<bool(std::size_t)> Scorer::prompt_progress() const {
-  return [this, last = std::size_t{0}](std::size_t done) mutable {
-    progress_(done - std::exchange(last, done));
+// A session counts from the prompt's start, our caller from the last call, the tokens of each spec.
+std::function<bool(std::size_t)> Scorer::prompt_progress(std::size_t specs) const {
+  return [this, specs, last = std::size_t{0}](std::size_t done) mutable {
+    progress_(specs * (done - std::exchange(last, done)));
     return true;
   };
 }
@@ -142,11 +151,8 @@ void Scorer::score_prompt(Session& session, std::span<const Token> window, std::
 
 // The last token is fed too, though nothing is predicted from it: the cache is measured after it, with the whole window
 // in it.
-void Scorer::continue_window(Session& session, std::span<const Token> window, std::size_t prompt,
-                             const OnLogits& on_logits) const {
-  check(window);
-  session.reset();
-  std::span<const float> logits = session.prompt(window.first(prompt), prompt_progress());
+void Scorer::continue_window(Session& session, std::span<const float> logits, std::span<const Token> window,
+                             std::size_t prompt, const OnLogits& on_logits) const {
   for (std::size_t i = prompt; i < window.size(); ++i) {
     on_logits(i - prompt, logits);
     logits = session.decode(window[i]);

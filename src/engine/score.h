@@ -16,6 +16,7 @@
 
 #include "base/thread_pool.h"
 #include "engine/session.h"
+#include "engine/shared_prompt.h"
 #include "engine/statistics.h"
 #include "kv/spec.h"
 #include "model/forward.h"
@@ -50,7 +51,7 @@ struct Score {
   double kept_fraction = 0;        // then, averaged over windows
   double kv_bytes = 0;             // then, averaged over windows
   MergeCount merged{};             // then, of all windows
-  double seconds = 0;              // without the base's run
+  double seconds = 0;              // without the base's run; of a prompt that specs share each an equal part
 };
 
 class Scorer {
@@ -62,9 +63,9 @@ class Scorer {
       : model_(model), pool_(pool), batch_(batch), progress_(std::move(progress)) {}
 
   Score score_windows(const std::shared_ptr<const KvSpec>& spec, const Windows& windows, std::size_t first) const;
-  // [spec]. All specs share the base's run; base null: nothing to compare with. Holds the base's logits of a window.
-  std::vector<Score> score_continuations(std::span<const std::shared_ptr<const KvSpec>> specs,
-                                         const std::shared_ptr<const KvSpec>& base, const Windows& windows,
+  // [spec]. All specs share the base's run, and prompts where they can; base null: nothing to compare with. Holds the
+  // base's logits of a window.
+  std::vector<Score> score_continuations(Specs specs, const std::shared_ptr<const KvSpec>& base, const Windows& windows,
                                          std::size_t prompt) const;
   // One prompt of these tokens, all but the first scored, against logits [tokens][vocab] from elsewhere.
   Score score_reference(const std::shared_ptr<const KvSpec>& spec, std::span<const Token> tokens,
@@ -75,12 +76,13 @@ class Scorer {
   using OnLogits = std::function<void(std::size_t token, std::span<const float> logits)>;
 
   Session session(const std::shared_ptr<const KvSpec>& spec, std::size_t context) const;
-  std::function<bool(std::size_t)> prompt_progress() const;
+  std::function<bool(std::size_t)> prompt_progress(std::size_t specs = 1) const;
   void check(std::span<const Token> tokens) const;
   void score_prompt(Session& session, std::span<const Token> window, std::size_t first,
                     std::span<const float> reference, Score& score) const;
-  void continue_window(Session& session, std::span<const Token> window, std::size_t prompt,
-                       const OnLogits& on_logits) const;
+  // After the prompt, whose last token the logits are of.
+  void continue_window(Session& session, std::span<const float> logits, std::span<const Token> window,
+                       std::size_t prompt, const OnLogits& on_logits) const;
 
   Model& model_;
   ThreadPool& pool_;

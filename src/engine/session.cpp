@@ -2,26 +2,36 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
 namespace lamina {
+std::size_t session_bytes(const KvShape& shape, const KvSpec& spec, Pos context) {
+  const Pos probes = spec.probes();  // whose rows stand beside the context's
+  return most_bytes(shape, context + (probes > 0 ? std::min(probes, context) + ContextProbe::kMostInstruction : 0));
+}
+
 Session::Session(Model& model, ThreadPool& pool, Options options)
     : model_(model),
       pool_(pool),
       options_(std::move(options)),
       probe_(options_.spec->probes() > 0 ? std::optional(ContextProbe(model)) : std::nullopt),
-      blocks_(std::make_unique<BlockPool>(model.shape(), most_bytes(model.shape(), options_.context + probe_tokens()),
-                                          options_.spec->widest())),
+      blocks_(options_.blocks ? options_.blocks
+                              : std::make_shared<BlockPool>(
+                                    model.shape(), session_bytes(model.shape(), *options_.spec, options_.context),
+                                    options_.spec->widest())),
       kv_(options_.spec, model.shape(), *blocks_) {
   require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);
   require(options_.context >= 1, "context size is {}, expected at least 1", options_.context);
 }
 
-std::span<const float> Session::prompt(std::span<const Token> tokens, const OnProgress& progress) {
+std::span<const float> Session::prompt(std::span<const Token> tokens, const OnProgress& progress,
+                                       std::span<Session* const> followers) {
   std::span<const float> last;
-  feed(tokens, nullptr, progress, last);
+  feed(tokens, nullptr, progress, last, Phase::kPromptEnd, followers);
   return last;
 }
 
@@ -37,19 +47,27 @@ void Session::score(std::span<const Token> tokens, const OnLogits& logits, const
   feed(tokens, &all, progress, last);
 }
 
+void Session::begin_prompt(std::size_t tokens) {
+  require(tokens > 0, "the prompt is empty");
+  require(tokens <= static_cast<std::size_t>(room()),
+          "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens, room(),
+          options_.context);
+  kv_.expect_prompt(static_cast<Pos>(tokens));
+}
+
 void Session::feed(std::span<const Token> tokens, const Wanted* logits, const OnProgress& progress,
-                   std::span<const float>& last, Phase end_phase) {
-  require(!tokens.empty(), "the prompt is empty");
-  require(tokens.size() <= static_cast<std::size_t>(room()),
-          "the prompt has {} tokens, {} of {} positions of the context are free (see --ctx-size)", tokens.size(),
-          room(), options_.context);
-  kv_.expect_prompt(static_cast<Pos>(tokens.size()));
+                   std::span<const float>& last, Phase end_phase, std::span<Session* const> followers) {
+  begin_prompt(tokens.size());
+  for (Session* const follower : followers) {
+    assert(kv_.length() == 0 && follower->kv_.length() == 0 && options_.spec->same_prompt(*follower->options_.spec));
+    follower->begin_prompt(tokens.size());
+  }
   for (std::size_t done = 0; done < tokens.size();) {
     const auto n = static_cast<std::size_t>(kv_.prompt_step(static_cast<Pos>(tokens.size() - done), options_.batch));
     const bool end = done + n == tokens.size();
     const bool all = logits != nullptr && done + n > logits->first;
     const auto wanted = all ? Chunk::Logits::kAll : end ? Chunk::Logits::kLast : Chunk::Logits::kNone;
-    last = step(tokens.subspan(done, n), wanted, end && !probe_ ? end_phase : Phase::kPrompt);
+    last = step(tokens.subspan(done, n), wanted, end ? end_phase : Phase::kPrompt, followers);
     if (all) logits->call(done, last);
     done += n;
     if (progress && !progress(done) && !end) {
@@ -57,22 +75,21 @@ void Session::feed(std::span<const Token> tokens, const Wanted* logits, const On
       return;
     }
   }
-  if (!probe_) return;
-  const auto after_step = [&] {
-    peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
-    return !progress || progress(tokens.size());
-  };
-  if (!probe_->run(model_, pool_, work_, kv_, tokens, options_.batch, after_step)) {
-    last = {};
-    return;
-  }
-  if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0);
+  bool probed = probe(tokens, progress, end_phase);
+  for (Session* const follower : followers) probed = probed && follower->probe(tokens, progress, end_phase);
+  if (!probed) last = {};
 }
 
-// The most rows that a probe has beside the context's.
-Pos Session::probe_tokens() const {
-  if (!probe_) return 0;
-  return std::min(options_.spec->probes(), options_.context) + static_cast<Pos>(probe_->most_instruction());
+// Whether it was not stopped.
+bool Session::probe(std::span<const Token> prompt, const OnProgress& progress, Phase end_phase) {
+  if (!probe_) return true;
+  const auto after_step = [&] {
+    peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+    return !progress || progress(prompt.size());
+  };
+  if (!probe_->run(model_, pool_, work_, kv_, prompt, options_.batch, after_step)) return false;
+  if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0);
+  return true;
 }
 
 std::span<const float> Session::decode(Token token) {
@@ -80,20 +97,31 @@ std::span<const float> Session::decode(Token token) {
   return step({&token, 1}, Chunk::Logits::kLast, Phase::kDecode);
 }
 
-std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase) {
-  const Chunk chunk{.kv = &kv_, .tokens = tokens, .logits = logits, .prompt = phase != Phase::kDecode};
+std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase,
+                                     std::span<Session* const> followers) {
+  std::vector<KvSequence*> others;
+  for (Session* const follower : followers) others.push_back(&follower->kv_);
+  const Chunk chunk{
+      .kv = &kv_, .tokens = tokens, .logits = logits, .prompt = phase != Phase::kDecode, .followers = others};
   std::span<const float> out;
   try {
     out = model_.forward({&chunk, 1}, work_, pool_);
   } catch (...) {
     kv_.discard();
+    for (KvSequence* const other : others) other->discard();
     throw;
   }
-  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
-  if (chunk.prompt && options_.spec->prunes()) work_.give_back();  // of all the prompt's tokens at once
-  kv_.commit(phase, static_cast<int>(tokens.size()));
-  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+  end_step(tokens.size(), phase);
+  for (Session* const follower : followers) follower->end_step(tokens.size(), phase);
   return out;
+}
+
+void Session::end_step(std::size_t tokens, Phase phase) {
+  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
+  if (phase != Phase::kDecode && options_.spec->prunes()) work_.give_back();  // of all the prompt's tokens at once
+  const bool is_probed = phase == Phase::kPromptEnd && probe_;                // whose end comes after the probe
+  kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens));
+  peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
 }
 
 void Session::reset() {

@@ -21,6 +21,7 @@ class Session {
     // Most tokens of a prompt that one step takes. A token policy that prunes between layers takes the whole prompt in
     // one step whatever it says: working memory then grows with the prompt.
     int batch = 512;
+    std::shared_ptr<BlockPool> blocks{};  // null: a pool of its own
   };
 
   // Called after each step of a prompt with the number of its tokens done so far; false stops there.
@@ -32,7 +33,10 @@ class Session {
 
   // Appends a prompt and commits it as one (prompt end). Returns the logits after its last token, valid until the next
   // call; empty if `progress` stopped it. Error if the context cannot hold it or it is empty.
-  std::span<const float> prompt(std::span<const Token> tokens, const OnProgress& progress = {});
+  // Followers are sessions of the same model and pool of blocks that get the same prompt without computing it again:
+  // all are empty, and their specs agree on it (KvSpec::same_prompt).
+  std::span<const float> prompt(std::span<const Token> tokens, const OnProgress& progress = {},
+                                std::span<Session* const> followers = {});
   // The same without the commit that ends it, for a look at what the token policy will see: kv().commit(kPromptEnd, 0)
   // ends it then.
   void prompt_but_its_end(std::span<const Token> tokens);
@@ -52,23 +56,30 @@ class Session {
   std::size_t peak_bytes() const { return peak_bytes_; }
 
  private:
-  std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase);
+  void begin_prompt(std::size_t tokens);
+  std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase,
+                              std::span<Session* const> followers = {});
+  void end_step(std::size_t tokens, Phase phase);
+  bool probe(std::span<const Token> prompt, const OnProgress& progress, Phase end_phase);
   struct Wanted {  // logits of all tokens
     const OnLogits& call;
     std::size_t first;
   };
   void feed(std::span<const Token> tokens, const Wanted* logits, const OnProgress& progress,
-            std::span<const float>& last, Phase end_phase = Phase::kPromptEnd);
-  Pos probe_tokens() const;
+            std::span<const float>& last, Phase end_phase = Phase::kPromptEnd,
+            std::span<Session* const> followers = {});
 
   Model& model_;
   ThreadPool& pool_;
   Options options_;
   std::optional<ContextProbe> probe_;  // of specs that want one
-  std::unique_ptr<BlockPool> blocks_;
+  std::shared_ptr<BlockPool> blocks_;
   KvSequence kv_;
   Workspace work_;
   std::size_t peak_bytes_ = 0;
 };
+
+// Address space for a session's blocks.
+std::size_t session_bytes(const KvShape& shape, const KvSpec& spec, Pos context);
 
 }  // namespace lamina

@@ -14,8 +14,6 @@ namespace {
 
 constexpr int kInstructionTokens = 32;  // of a probe, about: models differ
 
-Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
-
 std::vector<float> rotated(const float* x, std::size_t size, int head_dim) {
   std::vector<float> result(x, x + size);
   for (std::size_t at = 0; at < size; at += static_cast<std::size_t>(head_dim)) hadamard(&result[at], head_dim);

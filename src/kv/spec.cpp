@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 #include <optional>
+#include <tuple>
 
 #include "base/error.h"
 #include "kv/per_layer.h"
@@ -304,6 +305,22 @@ std::string KvSpec::why_no_prefix_reuse() const {
       return fmt::format("the rows that {} keeps depend on the request's own queries", slot.tokens->text());
   if (!layers.cyclic()) return {};
   return "the rows of a prompt depend on where its steps were cut, because layers read rows from above in passes";
+}
+
+bool KvSpec::same_prompt(const KvSpec& other) const {
+  const auto unlike = [](const KvSpec& spec) { return spec.grid > 0 || spec.prunes() || spec.layers.cyclic(); };
+  if (unlike(*this) || unlike(other) || rotate != other.rotate) return false;
+  if (layers.routes.size() != other.layers.routes.size()) return false;
+  const auto stored = [](const KvSpec& spec, const Route& route) {
+    const std::vector<LayerId>& writers = spec.layers.writers[static_cast<std::size_t>(index(route.reads))];
+    const SlotSpec& slot = spec[route.reads];
+    // a pair's rows are merged when the prompt ends
+    return std::tuple(writers.size() > 1 ? writers[static_cast<std::size_t>(route.view)] : writers.front(),
+                      raw_format(slot.k), raw_format(slot.v), route.writes.has_value(), route.lagged, route.window);
+  };
+  return std::ranges::equal(layers.routes, other.layers.routes, [&](const Route& ours, const Route& theirs) {
+    return stored(*this, ours) == stored(other, theirs);
+  });
 }
 
 Format KvSpec::widest() const {

@@ -56,6 +56,9 @@ struct KvSpec {
   const std::string& key() const { return key_; }
   // Why a sequence may not start from the cache of another one with the same first tokens; empty if it may.
   std::string why_no_prefix_reuse() const;
+  // Whether the first prompt of a sequence is computed alike, to the bit, under both: rows are stored alike until it
+  // ends, and the layers read them alike.
+  bool same_prompt(const KvSpec& other) const;
   // The widest format in which a sequence of this spec stores rows: what a pool's blocks must hold a tile of.
   Format widest() const;
   const SlotSpec& operator[](SlotId slot) const { return slots.at(static_cast<std::size_t>(index(slot))); }

@@ -234,6 +234,7 @@ void Model::append(Step& step, int layer) {
     require(all_finite(k, n * width) && all_finite(v, n * width),
             "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
     chunk.kv->append(LayerId{layer}, step.positions(row, n), k, v);
+    for (KvSequence* const follower : chunk.followers) follower->append(LayerId{layer}, step.positions(row, n), k, v);
   });
 }
 
@@ -246,18 +247,22 @@ void Model::attend_rows(Step& step, int layer) {
                              .head_dim = config_.head_dim,
                              .scale = config_.attention_scale};
   work.queries.clear();
-  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
-    const Route& route = chunk.kv->spec().layers[LayerId{layer}];
+  const auto add = [&](KvSequence& kv, const Chunk& chunk, std::size_t row, std::size_t n) {
+    const Route& route = kv.spec().layers[LayerId{layer}];
     work.queries.push_back(
         {.q = &work.q[row * width],
          .pos = step.positions(row, n),
-         .segments = chunk.kv->segments(LayerId{layer}),
-         .out = &work.attended[row * width],
+         .segments = kv.segments(LayerId{layer}),
+         .out = &kv == chunk.kv ? &work.attended[row * width] : nullptr,
          .sees = {.window = route.window, .lagged = route.lagged},
          .lse = &work.lse[row * static_cast<std::size_t>(config_.heads)],
          .prompt = chunk.prompt,
-         .rotate = chunk.kv->spec().rotate,
-         .observation = chunk.kv->observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
+         .rotate = kv.spec().rotate,
+         .observation = kv.observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
+  };
+  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
+    add(*chunk.kv, chunk, row, n);
+    for (KvSequence* const follower : chunk.followers) add(*follower, chunk, row, n);
   });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
@@ -273,7 +278,8 @@ void Model::begin(Step& step) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
     }
-    if (chunk.kv->wants_classes()) note_classes(chunk, chunk.kv->next() + step.ahead);
+    note_classes(*chunk.kv, chunk.tokens, step.ahead);
+    for (KvSequence* const follower : chunk.followers) note_classes(*follower, chunk.tokens, step.ahead);
   }
   step.tokens = work.positions.size();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;
@@ -290,13 +296,14 @@ void Model::begin(Step& step) {
   for (auto* buffer : {&work.gate, &work.up}) grow(*buffer, config_.ffn);
 }
 
-void Model::note_classes(const Chunk& chunk, Pos first) {
+void Model::note_classes(KvSequence& kv, std::span<const Token> tokens, Pos ahead) {
+  if (!kv.wants_classes()) return;
   if (classes_.empty()) classes_ = token_classes(load_tokenizer(file_));
   classes_.resize(static_cast<std::size_t>(config_.vocab), TokenClass::kOther);  // a model may pad its embedding
   std::vector<TokenClass> classes;
-  classes.reserve(chunk.tokens.size());
-  for (const Token token : chunk.tokens) classes.push_back(classes_[static_cast<std::size_t>(token)]);
-  chunk.kv->note_classes(first, classes);
+  classes.reserve(tokens.size());
+  for (const Token token : tokens) classes.push_back(classes_[static_cast<std::size_t>(token)]);
+  kv.note_classes(kv.next() + ahead, classes);
 }
 
 void Model::embed(Step& step) {

@@ -27,6 +27,9 @@ struct Chunk {
   std::span<const Token> tokens;
   Logits logits = Logits::kLast;
   bool prompt = false;  // tokens of a prompt: how many come in one step changes no bit of their logits
+  // Of a prompt that these share with `kv` from its start (KvSpec::same_prompt): they get the same rows, and what their
+  // policies measure.
+  std::span<KvSequence* const> followers{};
 };
 
 // The states of one step, layer by layer: what a search records once, to feed it back to steps that differ only above.
@@ -108,7 +111,7 @@ class Model {
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);
   void add(Step& step, std::vector<float>& x, const std::vector<float>& y);
   static bool writes(const Chunk& chunk, int layer);
-  void note_classes(const Chunk& chunk, Pos first);
+  void note_classes(KvSequence& kv, std::span<const Token> tokens, Pos ahead);
   const Rope& rope_of(const Workspace& work, int layer) const;
 
   ModelFile file_;

@@ -63,7 +63,7 @@ TEST_F(Probe, AsksForEveryPiece) {
   for (std::size_t i = 0; i < 3; ++i) {
     const std::ptrdiff_t n = i < 2 ? 40 : 10;
     all.insert(all.end(), pieces[i].end() - n, pieces[i].end());
-    EXPECT_LE(pieces[i].size(), probe.most_instruction() + 40);
+    EXPECT_LE(pieces[i].size(), static_cast<std::size_t>(ContextProbe::kMostInstruction) + 40);
   }
   EXPECT_EQ(all, prompt_);
   const std::vector<Token> before(prompt_.begin() + 32, prompt_.begin() + 40);  // the last tokens of the piece before

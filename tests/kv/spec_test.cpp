@@ -60,6 +60,26 @@ TEST(KvSpec, ReadsEveryFormat) {
   EXPECT_EQ(formats("k8v16"), std::pair(Format::kInt8, Format::kF16));
 }
 
+TEST(KvSpec, KnowsWhichPromptsAreComputedAlike) {
+  const auto same = [](const char* a, const char* b) {
+    const KvSpec x = KvSpec::parse(a, kShape), y = KvSpec::parse(b, kShape);
+    EXPECT_EQ(x.same_prompt(y), y.same_prompt(x)) << a << ", " << b;
+    return x.same_prompt(y);
+  };
+  EXPECT_TRUE(same("full", "k4v4"));
+  EXPECT_TRUE(same("streaming(window=9) + bf16", "h2o + kivi4"));
+  EXPECT_TRUE(same("map(0_0_2_2)", "map(0_0_2_2) + snapkv + k8v8"));
+  EXPECT_FALSE(same("full", "map(0_0_2_2)"));
+  EXPECT_FALSE(same("map(0_1_0_1)", "map(0_0_2_2)"));
+  EXPECT_FALSE(same("full", "f32"));
+  EXPECT_FALSE(same("full", "bits(0=f32,1-3=f16)"));
+  EXPECT_FALSE(same("full", "k4v4 + rotate"));
+  EXPECT_FALSE(same("full", "h2o + grid(16)"));
+  EXPECT_FALSE(same("h2o + grid(16)", "h2o + grid(16)"));
+  EXPECT_FALSE(same("full", "pyramidinfer"));
+  EXPECT_TRUE(same("full", "minicache(start=0)"));
+}
+
 TEST(KvSpec, CacheTypesAreAliases) {
   for (const char* k : {"f16", "q8_0", "q4_0"}) {
     for (const char* v : {"f16", "q8_0", "q4_0"}) {

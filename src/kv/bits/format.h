@@ -39,6 +39,8 @@ constexpr bool has_scales(Format format) { return format >= Format::kInt8; }
 constexpr bool has_minima(Format format) { return format >= Format::kAsym4; }
 // Rows of a group share scales, so that none of them can move by itself.
 constexpr bool by_channel(Format format) { return format >= Format::kChannel4; }
+// How rows wait that will be written so.
+constexpr Format raw_format(Format format) { return format == Format::kF32 ? Format::kF32 : Format::kF16; }
 constexpr int bits(Format format) {
   constexpr int kBits[kFormats] = {32, 16, 16, 8, 4, 4, 2, 4, 2};
   return kBits[static_cast<int>(format)];
