@@ -34,7 +34,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "minicache(start=0,keep=0.3) + streaming(window=40) + kivi4(residual=32)",
                                            "snapkv(keep=20,window=5,every=9) + k8v4",
                                            "adakv(keep=20,window=5,every=16) + k8v8 + grid(16)",
-                                           "random(keep=12,every=7) + k4v4"};
+                                           "random(keep=12,every=7) + k4v4",
+                                           "keyl2(keep=12,every=7) + k8v8",
+                                           "keydiff(keep=30%) + k4v4 + grid(16)",
+                                           "keydiff(keep=20) + kivi4(residual=32)",
+                                           "expected(keep=12) + k8v4",
+                                           "map(0_0_2) + expected(keep=30%,sinks=2) + f32",
+                                           "tokens(0-1=kvzip(keep=12,piece=16))",
+                                           "fastgen(recovery=0.6) + k8v8"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

@@ -141,13 +141,13 @@ class SpecMatrix : public ::testing::TestWithParam<std::tuple<const char*, Layer
 bool SpecMatrix::is_refused(std::string_view tokens, std::string_view bits, std::string_view grid) const {
   if (tokens.empty()) return false;
   const auto policy = make_token_policy(parse_terms(tokens).at(0));
-  const bool probes = policy->probes() > 0, prunes = policy->prunes(),
+  const bool reads = policy->reads_keys(Phase::kPromptEnd) || policy->reads_rows(Phase::kPromptEnd),
+             probes = policy->probes() > 0, prunes = policy->prunes(),
              observes = policy->observes({.phase = Phase::kPrompt, .prompt_end = 1}).any(),
              again = policy->selects({.phase = Phase::kDecode, .length = 100, .appended = 50}),
              on_the_way = !grid.empty() && policy->selects({.phase = Phase::kPrompt, .length = 16});
   const bool windows = std::ranges::any_of(model_->shape().windows, [](Pos window) { return window > 0; });
-  return (reads_upward(layers_) && observes) ||
-         (merges(layers_) && (prunes || policy->reads_rows(Phase::kPromptEnd))) || (probes && windows) ||
+  return (reads_upward(layers_) && observes) || (merges(layers_) && (prunes || reads)) || (probes && windows) ||
          ((probes || prunes) && !grid.empty()) ||
          (bits.starts_with("kivi") && !policy->oldest_first() && (again || on_the_way));
 }
@@ -223,10 +223,20 @@ TEST_P(SpecMatrix, EveryCombinationHolds) {
 // Two sequences in every step, of two texts, against each by itself.
 TEST_P(SpecMatrix, BatchedEqualsAlone) {
   const std::vector<Token> other(tokens_.rbegin(), tokens_.rend());
-  for (const char* rest : {"f16", "f32", "k8v4", "kivi4(residual=32)", "streaming(sinks=2,window=9) + k8v8",
-                           "h2o(heavy=5,recent=4) + k8v4"}) {
-    if (reads_upward(layers_) && std::string_view(rest).starts_with("h2o")) continue;
-    const auto spec = parse(join(term_, rest));
+  for (const auto& [tokens, bits] :
+       std::vector<std::pair<std::string, std::string>>{{"", "f16"},
+                                                        {"", "f32"},
+                                                        {"", "k8v4"},
+                                                        {"", "kivi4(residual=32)"},
+                                                        {"streaming(sinks=2,window=9)", "k8v8"},
+                                                        {"h2o(heavy=5,recent=4)", "k8v4"},
+                                                        {"snapkv(keep=12,window=4,kernel=3,every=6)", "k8v8"},
+                                                        {"expected(keep=14,future=20)", "k4v4"},
+                                                        {"keydiff(keep=14)", "k8v8"},
+                                                        {"keyl2(keep=14,every=5)", "f16"},
+                                                        {"fastgen(recovery=0.7)", "k8v8"}}) {
+    if (is_refused(tokens, bits, "")) continue;
+    const auto spec = parse(join(term_, join(tokens, bits)));
     SCOPED_TRACE(spec->text());
     const auto logits = [&](std::vector<std::span<const Token>> texts, ThreadPool& pool) {
       BlockPool blocks(model_->shape(), std::size_t{1} << 26);

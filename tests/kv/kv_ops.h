@@ -159,6 +159,9 @@ class KvOps {
   void step(Twins& t, Phase phase, int tokens, int accepted) {
     if (t.kv.length() > 400) return;
     if (phase != Phase::kDecode) accepted = tokens = t.kv.prompt_step(tokens, tokens);
+    const bool probes = spec_->probes() > 0 && phase == Phase::kPromptEnd;
+    if (probes) phase = Phase::kPrompt;
+    note_classes(t, tokens);
     std::vector<float> k(static_cast<std::size_t>(tokens * shape_.kv_heads * shape_.head_dim)), v(k.size());
     for (int layer = 0; layer < shape_.layers; ++layer) {
       if (spec_->layers[LayerId{layer}].writes) {
@@ -173,6 +176,65 @@ class KvOps {
     staged_bytes_ = 0;
     t.kv.commit(phase, tokens, accepted);
     t.naive.commit(phase, accepted);
+    if (!probes) return;
+    probe(t, 20);
+    t.kv.commit(Phase::kPromptEnd, 0);
+    t.naive.commit(Phase::kPromptEnd, 0);
+  }
+
+  void note_classes(Twins& t, int tokens) {
+    if (!t.kv.wants_classes()) return;
+    std::vector<TokenClass> classes;
+    for (int i = 0; i < tokens; ++i) classes.push_back(random() < 0 ? TokenClass::kOther : TokenClass::kPunctuation);
+    t.kv.note_classes(t.kv.length(), classes);
+    t.naive.note_classes(classes);
+  }
+
+  // Two steps after the prompt whose attention to it is observed, and of which nothing else stays.
+  void probe(Twins& t, int tokens) {
+    t.kv.begin_probe();
+    std::vector<float> x(static_cast<std::size_t>(tokens * shape_.kv_heads * shape_.head_dim));
+    for (int step = 0; step < 2; ++step) {
+      for (int i = 0; i < shape_.layers; ++i) {
+        const LayerId layer{i};
+        if (spec_->layers[layer].writes) t.kv.append(layer, t.kv.next(), tokens, x.data(), x.data());
+        const auto heads = t.kv.segments(layer);
+        const Observation to = t.kv.observe(layer, tokens, true);
+        if (to.mass.empty()) continue;
+        check(to.what.most && to.what.columns(shape_.query_group) == 1, "how a probe is observed");
+        t.naive.observe(layer, to.what);
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+          std::size_t first = 0;
+          for (const Segment& s : heads[h]) {
+            for (std::uint32_t row = 0; row < s.rows(); ++row) {
+              if (is_dead(s, row) || s.pos[row] >= t.kv.length()) continue;
+              const float weight = std::fabs(random());
+              float& most = to.mass[h][first + s.first % kTileRows + row];
+              most = std::max(most, weight);
+              t.naive.see_most({layer, static_cast<int>(h), s.pos[row], 0, 0, weight});
+            }
+            first += s.range().padded();
+          }
+        }
+      }
+      t.kv.keep_probe(tokens);
+    }
+    t.kv.discard();
+  }
+
+  // The same random queries for both.
+  void add_queries(Twins& t, LayerId layer, std::span<QueryMoments> to, int tokens) {
+    std::vector<QueryMoments>& twin = t.naive.stage_queries(layer);
+    check(to.size() == twin.size(), "moments of how many heads");
+    const auto dim = static_cast<std::size_t>(shape_.head_dim);
+    std::vector<float> queries(static_cast<std::size_t>(tokens) * dim);
+    for (std::size_t head = 0; head < to.size(); ++head) {
+      for (float& x : queries) x = random();
+      for (QueryMoments* moments : {&to[head], &twin[head]}) {
+        moments->add(queries.data(), dim, static_cast<std::size_t>(tokens));
+        moments->expect({.turn = {{0.8, 0.6}}, .interleaved = true, .scale = 0.5});
+      }
+    }
   }
 
   // In place of attention: weights in 64ths, which sum up exactly in any order, for the rows that each token sees. The
@@ -182,7 +244,8 @@ class KvOps {
     const auto heads = t.kv.segments(layer);  // as the model does: first the segments, then where to add
     const Observation to = t.kv.observe(layer, tokens, prompt);
     const Observe what = t.naive.observed(layer, tokens, phase);
-    check(to.mass.empty() != what.any(), "who is observed");
+    check((to.mass.empty() && to.queries.empty()) != what.any(), "who is observed");
+    if (what.future > 0) return add_queries(t, layer, to.queries, tokens);
     if (!what.any()) return;
     check(to.apart != prompt && to.mass.size() == heads.size(), "how it is observed");
     t.naive.observe(layer, what);

@@ -2,8 +2,10 @@
 // The naive model of a KvSequence: every row by itself, in plain vectors.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numbers>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,7 +34,9 @@ class NaiveSequence {
       : spec_(std::move(spec)),
         shape_(std::move(shape)),
         slots_(static_cast<std::size_t>(spec_->layers.slots())),
-        retention_(2 * slots_.size()) {
+        retention_(2 * slots_.size()),
+        queries_(slots_.size()),
+        staged_queries_(slots_.size()) {
     for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
       const bool by_head = policy_of(slot) && policy_of(slot)->by_head() && !is_pair(slot);
       const int heads = by_head ? 1 : shape_.kv_heads;
@@ -67,6 +71,7 @@ class NaiveSequence {
   Observe observed(LayerId layer, int tokens, Phase phase) const {
     const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
     if (!policy_of(slot) || readers_of(slot, layer).second < 0) return {};
+    if (policy_of(slot)->probes() > 0) return {};  // see see_most()
     const Observe what = policy_of(slot)->observes(ahead(phase, tokens));
     return what.first_query < length + tokens ? what : Observe{};
   }
@@ -77,12 +82,32 @@ class NaiveSequence {
       set_columns(set, readers_of(slot, layer).first * set.heads, what.columns(shape_.query_group));
   }
   void see(const NaiveSeen& seen) { seen_.push_back(seen); }
+  // What a probe's query gave a row of the prompt: the most of any stays.
+  void see_most(const NaiveSeen& seen) {
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[seen.layer].reads));
+    double& most = sum_of(slot, seen, 1);
+    most = std::max(most, seen.weight);
+  }
+  // Where the queries of a layer in a step of a prompt go, of policies that want their moments: [query head].
+  std::vector<QueryMoments>& stage_queries(LayerId layer) {
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
+    const auto heads = static_cast<std::size_t>(shape_.kv_heads * shape_.query_group);
+    if (queries_[slot].empty()) queries_[slot].assign(heads, QueryMoments(shape_.head_dim));
+    return staged_queries_[slot] = queries_[slot];
+  }
+  void note_classes(const std::vector<TokenClass>& classes) {
+    classes_.resize(static_cast<std::size_t>(length));
+    classes_.insert(classes_.end(), classes.begin(), classes.end());
+  }
 
   void commit(Phase phase, int accepted) {
     add_seen(phase, accepted);
     if (phase != Phase::kDecode && !in_prompt_) prompt_start = length;
     in_prompt_ = phase == Phase::kPrompt;
     length += accepted;
+    for (std::size_t s = 0; s < slots_.size(); ++s)
+      if (!staged_queries_[s].empty()) queries_[s] = std::exchange(staged_queries_[s], {});
+    if (classes_.size() > static_cast<std::size_t>(length)) classes_.resize(static_cast<std::size_t>(length));
     if (phase != Phase::kDecode) prompt = length;
     accepted_ = accepted;
     const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length % spec_->grid == 0);
@@ -94,6 +119,7 @@ class NaiveSequence {
       }
       if (!lossy) continue;
       const bool evicted = policy_of(s) && evict(s, phase);
+      if (phase == Phase::kPromptEnd) queries_[s].clear();
       if (is_pair(s)) merge(s, phase);
       for (NaiveSet& set : slots_[s]) {
         for (auto& row : set.rows)
@@ -118,10 +144,13 @@ class NaiveSequence {
   const std::vector<NaiveRow>& rows(int slot) const { return set_of(slot, 0).rows; }
   // What the sums of all rows take.
   std::size_t mass_bytes() const {
-    std::size_t sums = 0;
+    std::size_t sums = 0, moments = 0;
     for (const auto& sets : slots_)
       for (const NaiveSet& set : sets) sums += set.rows.size() * static_cast<std::size_t>(set.columns);
-    return sums * sizeof(float);
+    for (const auto* queries : {&queries_, &staged_queries_})
+      for (const auto& slot : *queries)
+        for (const QueryMoments& head : slot) moments += head.bytes();
+    return sums * sizeof(float) + moments;
   }
 
   Pos length = 0, prompt_start = 0, prompt = 0;
@@ -177,23 +206,24 @@ class NaiveSequence {
     for (const NaiveSeen& seen : seen_) {
       if (seen.token >= accepted) continue;
       const auto slot = static_cast<std::size_t>(index(spec_->layers[seen.layer].reads));
-      auto& sets = slots_[slot];
-      NaiveSet& set = sets[sets.size() > 1 ? static_cast<std::size_t>(seen.head) : 0];
-      const auto row = std::ranges::lower_bound(set.rows, seen.pos, {}, &NaiveRow::pos);
-      check(row != set.rows.end() && row->pos == seen.pos, "what was seen is held");
-      row->mass.resize(static_cast<std::size_t>(set.columns));
-      const int columns = policy_of(slot)->observes(ahead(phase, 1)).columns(shape_.query_group);
-      const int head = readers_of(slot, seen.layer).second * set.heads + seen.head - set.first_head;
-      row->mass[static_cast<std::size_t>(head * columns + seen.column)] += seen.weight;
+      sum_of(slot, seen, policy_of(slot)->observes(ahead(phase, 1)).columns(shape_.query_group)) += seen.weight;
     }
     seen_.clear();
+  }
+  double& sum_of(std::size_t slot, const NaiveSeen& seen, int columns) {
+    auto& sets = slots_[slot];
+    NaiveSet& set = sets[sets.size() > 1 ? static_cast<std::size_t>(seen.head) : 0];
+    const auto row = std::ranges::lower_bound(set.rows, seen.pos, {}, &NaiveRow::pos);
+    check(row != set.rows.end() && row->pos == seen.pos, "what was seen is held");
+    row->mass.resize(static_cast<std::size_t>(set.columns));
+    const int head = readers_of(slot, seen.layer).second * set.heads + seen.head - set.first_head;
+    return row->mass[static_cast<std::size_t>(head * columns + seen.column)];
   }
 
   // Whether rows went.
   bool evict(std::size_t slot, Phase phase) {
     auto& sets = slots_[slot];
     const TokenPolicy& policy = *policy_of(slot);
-    check(!policy.reads_keys(phase), "the naive model knows no keys' norms");
     const Step step{.phase = phase,
                     .length = length,
                     .prompt_start = policy.by_prompt() ? prompt_start : 0,
@@ -205,7 +235,8 @@ class NaiveSequence {
     if (!policy.selects(step)) return false;
     const int readers = std::max(1, readers_of(slot, LayerId{}).first);
     std::vector<std::vector<Pos>> pos(sets.size());
-    std::vector<std::vector<float>> mass(sets.size());
+    std::vector<std::vector<float>> mass(sets.size()), key_norms(sets.size()), value_norms(sets.size()),
+        keys(sets.size());
     std::vector<HeadRows> heads;
     for (std::size_t i = 0; i < sets.size(); ++i) {
       for (NaiveRow& row : sets[i].rows) {
@@ -213,13 +244,23 @@ class NaiveSequence {
         if (policy.by_prompt() && row.pos < prompt_start) continue;
         pos[i].push_back(row.pos);
         mass[i].insert(mass[i].end(), row.mass.begin(), row.mass.end());
+        if (policy.reads_keys(phase)) key_norms[i].push_back(norm(row.k.codes[0][0]));
+        if (!policy.reads_rows(phase)) continue;
+        value_norms[i].push_back(norm(row.v.codes[0][0]));
+        keys[i].insert(keys[i].end(), row.k.codes[0][0].begin(), row.k.codes[0][0].end());
       }
+      const std::size_t group = queries_[slot].size() / sets.size();
       heads.push_back({.pos = pos[i],
                        .mass = mass[i],
                        .readers = readers,
                        .columns = sets[i].columns / readers,
                        .combined = policy.readers(),
                        .kinds = policy.observes(ahead(phase, 0)).kinds(),
+                       .key_norms = key_norms[i],
+                       .keys = keys[i],
+                       .value_norms = value_norms[i],
+                       .queries = std::span(queries_[slot]).subspan(i * group, group),
+                       .classes = classes_,
                        .tag = &sets[i].tag});
     }
     std::vector<Keep> keep(sets.size());
@@ -239,6 +280,10 @@ class NaiveSequence {
       if (const int lists = readers * set.heads; set.columns > lists * columns)
         reduce(set, lists, policy.observes(ahead(Phase::kPrompt, 0)).kinds(), columns);
     return evicted;
+  }
+
+  static float norm(const std::vector<float>& x) {
+    return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0F));
   }
 
   // So many sums for each of the lists: of a reader's head.
@@ -354,10 +399,12 @@ class NaiveSequence {
 
   std::shared_ptr<const KvSpec> spec_;
   KvShape shape_;
-  std::vector<std::vector<NaiveSet>> slots_;  // one set for each KV head, or one for all
-  std::vector<NaiveRetention> retention_;     // [slot][keys, values]
-  std::vector<NaiveSeen> seen_;               // since the last commit
-  int accepted_ = 0;                          // tokens of the last commit
+  std::vector<std::vector<NaiveSet>> slots_;                         // one set for each KV head, or one for all
+  std::vector<NaiveRetention> retention_;                            // [slot][keys, values]
+  std::vector<std::vector<QueryMoments>> queries_, staged_queries_;  // [slot][query head]
+  std::vector<TokenClass> classes_;                                  // [position]
+  std::vector<NaiveSeen> seen_;                                      // since the last commit
+  int accepted_ = 0;                                                 // tokens of the last commit
   bool in_prompt_ = false;
 };
 
