@@ -291,7 +291,7 @@ std::size_t most_bytes(const KvShape& shape, Pos length) {
   return runs * rows * 4 * static_cast<std::size_t>(padded_dim(shape.head_dim)) * sizeof(float);
 }
 
-KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch) {
+KvPlan plan_kv(const std::shared_ptr<const KvSpec>& spec, const KvShape& shape, int prompt, int decoded, int batch) {
   BlockPool pool = BlockPool::counting(shape, spec->widest());
   KvSequence sequence(spec, shape, pool);
   std::size_t peak = 0;

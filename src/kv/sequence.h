@@ -139,6 +139,6 @@ struct KvPlan {
   KvBytes steady;          // after the prompt and `decoded` tokens
   std::size_t peak_bytes;  // the most held at any time, the prompt's raw rows included
 };
-KvPlan plan_kv(std::shared_ptr<const KvSpec> spec, const KvShape& shape, int prompt, int decoded, int batch);
+KvPlan plan_kv(const std::shared_ptr<const KvSpec>& spec, const KvShape& shape, int prompt, int decoded, int batch);
 
 }  // namespace lamina

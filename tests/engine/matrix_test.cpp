@@ -318,6 +318,30 @@ INSTANTIATE_TEST_SUITE_P(Models, UpwardMatrix,
                                             ::testing::Values(Layers::kLckv, Layers::kUpward)),
                          name_of);
 
+TEST(Session, ScoresFromTheStepOfTheFirstTokenOn) {
+  ThreadPool pool(1);
+  Model model = Model::load(kTiny + "llama-gqa.gguf", pool);
+  const auto full = std::make_shared<const KvSpec>(KvSpec::parse("full", model.shape()));
+  const auto vocab = static_cast<std::size_t>(model.config().vocab);
+  const std::vector<Token> tokens(40, 9);
+  const auto scored = [&](std::size_t first) {
+    Session session(model, pool, {.spec = full, .context = 40, .batch = 16});
+    std::vector<std::pair<std::size_t, std::vector<float>>> steps;  // first token, logits
+    session.score(
+        tokens,
+        [&](std::size_t begin, std::span<const float> logits) {
+          steps.emplace_back(begin, std::vector<float>(logits.begin(), logits.end()));
+        },
+        {}, first);
+    return steps;
+  };
+  const auto all = scored(0), some = scored(31), last = scored(32);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[1].second.size(), 16 * vocab);
+  EXPECT_EQ(some, (std::vector{all[1], all[2]}));
+  EXPECT_EQ(last, (std::vector{all[2]}));
+}
+
 TEST(Session, RefusesWhatTheContextCannotHold) {
   ThreadPool pool(1);
   Model model = Model::load(kTiny + "llama-gqa.gguf", pool);

@@ -304,6 +304,25 @@ TEST_P(PyramidInferModel, NeitherBatchNorNeighboursChangeABit) {
   EXPECT_EQ(kvs[2].bytes().total(), one.kv().bytes().total());
 }
 
+// What a long step worked in goes, its logits stay, and the next step finds all that it needs.
+TEST_P(PyramidInferModel, WorkingMemoryCanBeGivenBack) {
+  BlockPool blocks(model_->shape(), std::size_t{1} << 26, Format::kF16);
+  Workspace work;
+  KvSequence kv(spec("pyramidinfer(keep=0.5,min=8)"), model_->shape(), blocks);
+  const Chunk prompt{.kv = &kv, .tokens = tokens(0, 60), .prompt = true};
+  const auto logits = model_->forward({&prompt, 1}, work, pool_);
+  const std::vector<float> before = copy(logits);
+  work.give_back();
+  EXPECT_EQ(work.x.capacity() + work.q.capacity() + work.gate.capacity() + work.up.capacity(), 0U);
+  EXPECT_EQ(copy(logits), before);
+  kv.commit(Phase::kPromptEnd, 60);
+  Session session = this->session("pyramidinfer(keep=0.5,min=8)");
+  EXPECT_EQ(copy(session.prompt(tokens(0, 60))), before);
+  const Token next = 7;
+  const Chunk one{.kv = &kv, .tokens = {&next, 1}, .prompt = false};
+  EXPECT_EQ(copy(model_->forward({&one, 1}, work, pool_)), copy(session.decode(next)));
+}
+
 TEST_P(PyramidInferModel, PlanFollowsTheSchedule) {
   const std::string text = "pyramidinfer(keep=0.5,min=8)";
   Session session = this->session(text);

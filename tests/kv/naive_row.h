@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the naive model of a KvSequence keeps of a row.
 #pragma once
+#include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -56,5 +58,19 @@ struct NaiveSet {
   std::uint8_t tag = 0;  // what the policy remembers
   std::vector<NaiveRow> rows{};
 };
+
+// What the queries of one layer gave a row.
+struct NaiveSeen {
+  LayerId layer{};
+  int head = 0;
+  Pos pos = 0;
+  int token = 0;  // of the step
+  int column = 0;
+  double weight = 0;
+};
+
+inline float norm(const std::vector<float>& x) {
+  return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0F));
+}
 
 }  // namespace lamina::testing

@@ -2,10 +2,8 @@
 // The naive model of a KvSequence: every row by itself, in plain vectors.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <numbers>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -16,16 +14,6 @@
 #include "kv/sequence.h"
 
 namespace lamina::testing {
-
-// What the queries of one layer gave a row.
-struct NaiveSeen {
-  LayerId layer{};
-  int head = 0;
-  Pos pos = 0;
-  int token = 0;  // of the step
-  int column = 0;
-  double weight = 0;
-};
 
 // What KvSequence promises, row by row.
 class NaiveSequence {
@@ -280,10 +268,6 @@ class NaiveSequence {
       if (const int lists = readers * set.heads; set.columns > lists * columns)
         reduce(set, lists, policy.observes(ahead(Phase::kPrompt, 0)).kinds(), columns);
     return evicted;
-  }
-
-  static float norm(const std::vector<float>& x) {
-    return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0F));
   }
 
   // So many sums for each of the lists: of a reader's head.
