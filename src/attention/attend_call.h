@@ -3,6 +3,7 @@
 // prompt.cpp are the two paths, observe.cpp measures what queries gave the rows.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -52,13 +53,18 @@ struct ObservedQueries {
   std::size_t at;  // in Buffers::observed_q
 };
 
+// Where those of a query and KV head are, from a token on.
+struct Gathered {
+  int first_token = std::numeric_limits<int>::max();
+  std::size_t at = 0;  // in Buffers::observed_q
+};
+
 // Rows of one segment whose weights a prompt's queries are asked for: a second pass over the keys.
 struct ObservedBlock {
   int query, kv_head;
   const Segment* segment;
   RowRange rows;
   int first_token;          // the first that is observed
-  std::size_t queries_at;   // its query rows in Buffers::observed_q
   std::size_t before, all;  // rows of the head's segments before this one, and of all: each padded to whole tiles
 };
 
@@ -77,7 +83,8 @@ struct AttentionScratch::Buffers {
   std::vector<float> partials;  // by partition: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> weights;   // by observed partition: [query rows][rows], exp(score - the partition's max)
   std::vector<ObservedQueries> observed_queries;
-  std::vector<float> observed_q;  // [query rows][dim]
+  std::vector<Gathered> gathered;  // [query][kv_head]
+  std::vector<float> observed_q;   // [query rows][dim]
   std::vector<ObservedBlock> observed;
   std::vector<ThreadBuffers> threads;
 };
@@ -113,8 +120,13 @@ class Attention {
   void observe_merged(const Merge& merge) const;
   void weigh(const Observe& what, std::span<float> scores, float lse, float* sums, ThreadBuffers& thread) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
-  void run_prompt_partition(const Segment& segment, RowRange rows, int tokens, float* partial,
+  void run_prompt_partition(const Segment& segment, RowRange rows, const float* q, int tokens, float* partial,
                             ThreadBuffers& thread) const;
+  const float* queries_for(int query, int kv_head, int first_token, int tokens, Pos shift, ThreadBuffers& thread) const;
+  Gathered& gathered(int query, int kv_head) const {
+    return buffers_.gathered[static_cast<std::size_t>(query) * static_cast<std::size_t>(shape_.kv_heads) +
+                             static_cast<std::size_t>(kv_head)];
+  }
   void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
                     ThreadBuffers& thread) const;
   void mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out, ThreadBuffers& thread) const;

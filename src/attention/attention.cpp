@@ -25,6 +25,7 @@ void Attention::plan() {
   buffers_.merges.clear();
   buffers_.observed.clear();
   buffers_.observed_queries.clear();
+  buffers_.gathered.assign(queries_.size() * static_cast<std::size_t>(shape_.kv_heads), {});
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
     const int tokens = static_cast<int>(queries_[i].pos.size());
@@ -83,6 +84,18 @@ void Attention::gather_queries(const Query& query, int kv_head, int first_token,
     }
 }
 
+// The same, or where they have been gathered already.
+const float* Attention::queries_for(int query, int kv_head, int first_token, int tokens, Pos shift,
+                                    ThreadBuffers& thread) const {
+  const auto row = static_cast<std::size_t>(group_) * static_cast<std::size_t>(dim_);
+  const Gathered& ready = gathered(query, kv_head);
+  if (shift == 0 && first_token >= ready.first_token)
+    return buffers_.observed_q.data() + ready.at + static_cast<std::size_t>(first_token - ready.first_token) * row;
+  grow(thread.q, static_cast<std::size_t>(tokens) * row);
+  gather_queries(queries_[query], kv_head, first_token, tokens, shift, thread.q.data());
+  return thread.q.data();
+}
+
 void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& shape, const Rope& rope,
             std::span<const Query> queries, AttentionScratch& scratch) {
   assert(shape.head_dim <= kMaxHeadDim && shape.heads % shape.kv_heads == 0);
@@ -92,6 +105,8 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   attention.plan();
   const int tiles = static_cast<int>(buffers.query_tiles.size());
   const int partitions = static_cast<int>(buffers.partitions.size());
+  pool.parallel_for(static_cast<int>(buffers.observed_queries.size()),
+                    [&](int task, int) { attention.gather_observed(buffers.observed_queries[task]); });
   pool.parallel_for(tiles + partitions, [&](int task, int thread) {
     if (task < tiles)
       attention.run_query_tile(buffers.query_tiles[task], buffers.threads[thread]);
@@ -100,8 +115,6 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   });
   pool.parallel_for(static_cast<int>(buffers.merges.size()),
                     [&](int task, int) { attention.run_merge(buffers.merges[task]); });
-  pool.parallel_for(static_cast<int>(buffers.observed_queries.size()),
-                    [&](int task, int) { attention.gather_observed(buffers.observed_queries[task]); });
   pool.parallel_for(static_cast<int>(buffers.observed.size()), [&](int task, int thread) {
     attention.run_observed(buffers.observed[task], buffers.threads[thread]);
   });

@@ -59,7 +59,7 @@ void Attention::plan_observed(int query, int kv_head) {
   const auto first = std::ranges::lower_bound(q.pos, q.observation.what.first_query);
   if (first == q.pos.end()) return;
   const int first_token = static_cast<int>(first - q.pos.begin()), tokens = static_cast<int>(q.pos.size());
-  const std::size_t queries_at = observed_floats_;
+  gathered(query, kv_head) = {first_token, observed_floats_};
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int token = first_token, n = 0; token < tokens; token += n) {
     n = std::min(tile_tokens, tokens - token);
@@ -73,7 +73,7 @@ void Attention::plan_observed(int query, int kv_head) {
     const RowRange rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
     for (std::uint32_t row = rows.first; row < rows.last;) {
       const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
-      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, first_token, queries_at, before, all});
+      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, first_token, before, all});
       row = end;
     }
     before += segment.range().padded();
@@ -127,16 +127,9 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
   }
   if (!any) return;
   const Tiles tiles = tiles_of(memory_, segment, block.rows, dim_, thread.pointers);
-  const auto query_rows = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(group_),
-             dim = static_cast<std::size_t>(dim_);
+  const auto query_rows = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(group_);
   grow(thread.scores, query_rows * static_cast<std::size_t>(tiles.padded_rows()));
-  const std::size_t before = static_cast<std::size_t>((first_token - block.first_token) * group_) * dim;
-  const float* q = buffers_.observed_q.data() + block.queries_at + before;
-  if (segment.shift != 0) {
-    grow(thread.q, query_rows * dim);
-    gather_queries(query, block.kv_head, first_token, tokens, segment.shift, thread.q.data());
-    q = thread.q.data();
-  }
+  const float* const q = queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread);
   score_blocks(segment, tiles, q, static_cast<int>(query_rows), thread);
   for (int t = 0; t < tokens; ++t)
     for (int j = 0; j < group_ && !thread.visible[t].empty(); ++j)

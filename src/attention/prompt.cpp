@@ -10,9 +10,9 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
   const Query& query = queries_[tile.query];
   const int rows = tile.tokens * group_;
   const std::size_t floats = static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_);
-  grow(thread.q, floats);
   grow(thread.visible, static_cast<std::size_t>(tile.tokens));
   const Segment* rotated = nullptr;  // whose shift the queries carry
+  const float* q = nullptr;
   std::size_t partitions = 0;
   for (const Segment& segment : query.segments[tile.kv_head]) {
     for (int t = 0; t < tile.tokens; ++t)
@@ -20,12 +20,12 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
     const RowRange rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
     if (rows_of_all.empty()) continue;
     if (!rotated || rotated->shift != segment.shift)
-      gather_queries(query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread.q.data());
+      q = queries_for(tile.query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread);
     rotated = &segment;
     for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last; ++partitions) {
       const std::uint32_t end = partition_end(first, rows_of_all);
       thread.partials.resize(std::max(thread.partials.size(), (partitions + 1) * (floats + 2 * rows)));
-      run_prompt_partition(segment, {first, end}, tile.tokens,
+      run_prompt_partition(segment, {first, end}, q, tile.tokens,
                            thread.partials.data() + partitions * (floats + 2 * rows), thread);
       first = end;
     }
@@ -36,7 +36,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
 }
 
 // The tile's tokens and one partition of rows: the arithmetic of run_partition() as products of float32 matrices.
-void Attention::run_prompt_partition(const Segment& segment, RowRange rows, int tokens, float* partial,
+void Attention::run_prompt_partition(const Segment& segment, RowRange rows, const float* q, int tokens, float* partial,
                                      ThreadBuffers& thread) const {
   const int all = tokens * group_;
   std::fill(partial, partial + all, kNoScore);
@@ -53,7 +53,7 @@ void Attention::run_prompt_partition(const Segment& segment, RowRange rows, int 
   float* scores = thread.scores.data();
   float* out = partial + 2 * all + static_cast<std::ptrdiff_t>(skipped) * dim_;
 
-  score_blocks(segment, tiles, thread.q.data() + static_cast<std::size_t>(skipped) * dim, query_rows, thread);
+  score_blocks(segment, tiles, q + static_cast<std::size_t>(skipped) * dim, query_rows, thread);
   for (int i = 0; i < query_rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles, intersection(rows, thread.visible[first_token + i / group_]));

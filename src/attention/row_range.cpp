@@ -10,6 +10,13 @@ RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query)
   const Pos* begin = segment.pos;
   const Pos* end = begin + segment.rows();
   const Pos newest = sees.lagged ? query - 1 : query;
+  if (begin != end && end[-1] - begin[0] + 1 == end - begin) {  // without gaps, as in a prompt: no search
+    const auto row = [&](Pos pos) {
+      return segment.first + static_cast<std::uint32_t>(std::clamp(pos - begin[0], 0, end[-1] - begin[0] + 1));
+    };
+    const std::uint32_t first = sees.window > 0 ? row(query - sees.window + 1) : segment.first;
+    return {first, std::max(first, row(newest + 1))};
+  }
   const Pos* first = sees.window > 0 ? std::upper_bound(begin, end, query - sees.window) : begin;
   const Pos* last = std::upper_bound(first, end, newest);
   return {segment.first + static_cast<std::uint32_t>(first - begin),
