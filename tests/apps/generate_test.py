@@ -201,7 +201,7 @@ class InterruptTest(ProgramTest):
         running.send_signal(signal.SIGINT)
         begin = time.monotonic()
         out, err = running.communicate(timeout=program.SECONDS)
-        self.assertLess(time.monotonic() - begin, 20)
+        self.assertLess(time.monotonic() - begin, 60)  # of the minutes that it would take; sanitizers on a busy machine
         return out, err
 
     def test_run_ends_with_the_text_so_far_and_the_figures(self):

@@ -67,7 +67,7 @@ TEST(KvSpec, KnowsWhichPromptsAreComputedAlike) {
     return x.same_prompt(y);
   };
   EXPECT_TRUE(same("full", "k4v4"));
-  EXPECT_TRUE(same("streaming(window=9) + bf16", "h2o + kivi4"));
+  EXPECT_TRUE(same("streaming(window=9) + bf16", "h2o + k8v8"));
   EXPECT_TRUE(same("map(0_0_2_2)", "map(0_0_2_2) + snapkv + k8v8"));
   EXPECT_FALSE(same("full", "map(0_0_2_2)"));
   EXPECT_FALSE(same("map(0_1_0_1)", "map(0_0_2_2)"));
