@@ -176,7 +176,7 @@ static void score_codes(const TileRun& keys, const float* q, int queries, float*
 // ---- integer values: weight times scale becomes two unsigned digits, x = step (128 high + low)
 
 constexpr int kWeightLimit = 128 * 128 - 1;
-constexpr int kMixTiles = 4;  // tiles that share a step: their products are summed as integers
+constexpr int kMixTiles = 8;  // tiles that share a step: their products are summed as integers
 constexpr int kMixRows = kMixTiles * kTileRows;
 
 struct WeightDigits {
