@@ -69,8 +69,12 @@ void Slot::each_staged(Fn fn) {
       for (std::size_t list = 0; list < staged_.sums.size(); ++list)
         for (std::size_t c = 0; c < columns; ++c) {
           float* const sums = staged_.sums[list].data() + c * staged_.rows + skipped;
-          for (std::size_t row = 0; row < part.size(); ++row)
-            fn(mass[(begin + row) * all + list * columns + c], sums[row]);
+          float* const stored = mass.data() + begin * all + list * columns + c;
+          const std::size_t rows = part.size();
+          if (all == 1)  // mostly: the compiler makes vectors of it
+            for (std::size_t row = 0; row < rows; ++row) fn(stored[row], sums[row]);
+          else
+            for (std::size_t row = 0; row < rows; ++row) fn(stored[row * all], sums[row]);
         }
       first += part.padded();
     }

@@ -2,7 +2,6 @@
 #include "kv/tokens/fastgen.h"
 
 #include <algorithm>
-#include <functional>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -176,23 +175,36 @@ void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std
 void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const {
   Fixed fixed = fixed_classes(policies);
   if (has(Part::kLocal, policies)) fixed.local = step.length - window(step.prompt_length);
-  const auto is_fixed = [&](std::uint32_t row) { return fixed.holds(rows, row); };
   const bool by_attention = has(Part::kFrequent, policies);
   const auto budget = by_attention ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
-  if (step.phase == Phase::kPromptEnd || reselect_) {
-    const Keep all = std::move(keep), frequent = budget > 0 ? most_attended(rows, budget) : Keep();
-    Keep held;
-    std::ranges::copy_if(all, std::back_inserter(held), is_fixed);
-    keep.clear();
-    std::ranges::set_union(frequent, held, std::back_inserter(keep));
-    return;
+  if (step.phase == Phase::kDecode && !reselect_) return drop_beyond(budget, fixed, rows, keep);
+  const Keep all = std::move(keep), frequent = budget > 0 ? most_attended(rows, budget) : Keep();
+  Keep held;
+  std::ranges::copy_if(all, std::back_inserter(held), [&](std::uint32_t row) { return fixed.holds(rows, row); });
+  keep.clear();
+  std::ranges::set_union(frequent, held, std::back_inserter(keep));
+}
+
+// Of the rows that are not fixed the lowest go beyond `budget`. In decode that is one row, or none: one look at all of
+// them says which.
+void FastGenPolicy::drop_beyond(std::size_t budget, const Fixed& fixed, const HeadRows& rows, Keep& keep) {
+  if (keep.empty()) return;
+  const auto n = static_cast<std::uint32_t>(keep.size());
+  const std::uint32_t spared = budget > 0 && !fixed.holds(rows, n - 1) ? 1 : 0;  // the newest, in its own step
+  std::uint32_t judged = 0, lowest = 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (std::uint32_t row = 0; row < n - spared; ++row) {
+    if (fixed.holds(rows, row)) continue;
+    ++judged;
+    const double x = rows.total(row);
+    if (x <= least) lowest = row, least = x;
   }
-  const auto others = static_cast<std::size_t>(std::ranges::count_if(keep, std::not_fn(is_fixed)));
-  if (others <= budget) return;
-  const bool newest_is_judged = budget == 0 || is_fixed(keep.back());  // else not in its own step
-  const std::size_t spared = newest_is_judged ? 0 : 1;
-  drop_lowest(keep, keep.size() - spared, std::min(others - spared, others - budget), [&](std::uint32_t row) {
-    return is_fixed(row) ? std::numeric_limits<double>::infinity() : rows.total(row);
+  const std::size_t others = judged + spared,
+                    dropped = std::min<std::size_t>(judged, others - std::min(others, budget));
+  if (dropped == 1) keep.erase(keep.begin() + lowest);
+  if (dropped <= 1) return;
+  drop_lowest(keep, n - spared, dropped, [&](std::uint32_t row) {
+    return fixed.holds(rows, row) ? std::numeric_limits<double>::infinity() : rows.total(row);
   });
 }
 

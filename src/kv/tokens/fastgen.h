@@ -71,6 +71,7 @@ class FastGenPolicy final : public TokenPolicy {
   Keep most_attended(const HeadRows& rows, std::size_t count) const;
   double recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const;
   void keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const;
+  static void drop_beyond(std::size_t budget, const Fixed& fixed, const HeadRows& rows, Keep& keep);
 
   std::string text_;
   double recovery_ = 0.95;
