@@ -23,7 +23,7 @@ RECOVERIES = [0.9, 0.95, 0.98, 1.0]
 
 def global_layers(policy):
     """Gemma 3: of its layers without a window, every sixth; rows that a window hides cannot be probed."""
-    return f"tokens(5=" + policy + ",11=" + policy + ",17=" + policy + ")"
+    return f"tokens(5={policy},11={policy},17={policy})"
 
 
 def methods(model, fraction, prompt):
