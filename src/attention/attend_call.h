@@ -64,7 +64,6 @@ struct ObservedBlock {
   int query, kv_head;
   const Segment* segment;
   RowRange rows;
-  int first_token;          // the first that is observed
   std::size_t before, all;  // rows of the head's segments before this one, and of all: each padded to whole tiles
 };
 

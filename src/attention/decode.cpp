@@ -11,10 +11,11 @@ namespace lamina {
 namespace {
 
 // The first tiles, which arrive while the query is made ready and, of values, while the keys are scored.
-[[gnu::always_inline]] inline void prefetch(const TileRun& run, const Plane& plane) {
-  constexpr std::uint32_t kBytes = 4096;
-  for (std::uint32_t t = 0; t * plane.tile_bytes < kBytes && t < static_cast<std::uint32_t>(run.tiles()); ++t)
-    for (std::uint32_t i = 0; i < plane.tile_bytes; i += 64) __builtin_prefetch(run.codes[t] + i);
+[[gnu::always_inline]] inline void prefetch_first(const TileRun& run) {
+  for (int t = 0; t < std::min(run.ahead, run.tiles()); ++t) {
+    for (int i = 0; i < run.code_bytes; i += 64) __builtin_prefetch(run.codes[t] + i);
+    for (int i = 0; i < run.scale_bytes; i += 64) __builtin_prefetch(run.scales[t] + i);
+  }
 }
 
 }  // namespace
@@ -24,8 +25,8 @@ void Attention::run_partition(const Partition& partition, ThreadBuffers& thread)
   const Segment& segment = *partition.segment;
   const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
   const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread.pointers);
-  prefetch(tiles.keys, segment.k_codes);
-  prefetch(tiles.values, segment.v_codes);
+  prefetch_first(tiles.keys);
+  prefetch_first(tiles.values);
   const auto stride = static_cast<std::size_t>(tiles.padded_rows());
   grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);

@@ -73,7 +73,7 @@ void Attention::plan_observed(int query, int kv_head) {
     const RowRange rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
     for (std::uint32_t row = rows.first; row < rows.last;) {
       const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
-      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, first_token, before, all});
+      buffers_.observed.push_back({query, kv_head, &segment, {row, end}, before, all});
       row = end;
     }
     before += segment.range().padded();
@@ -101,7 +101,7 @@ void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) 
             tile_tokens = std::max(1, kPromptQueryRows / group_);
   grow(thread.visible, static_cast<std::size_t>(tile_tokens));
   grow(thread.far, static_cast<std::size_t>(tile_tokens));
-  for (int token = block.first_token; token < tokens; token += tile_tokens)
+  for (int token = gathered(block.query, block.kv_head).first_token; token < tokens; token += tile_tokens)
     run_observed_tile(block, token, std::min(tile_tokens, tokens - token), thread);
 }
 

@@ -5,6 +5,12 @@
 #include <bit>
 
 namespace lamina {
+namespace {
+
+// Of rows that are asked for ahead: so many bytes take longer to work through than memory takes to answer.
+constexpr int kBytesAhead = 4096, kLeastAhead = 2;
+
+}  // namespace
 
 RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query) {
   const Pos* begin = segment.pos;
@@ -52,10 +58,15 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows,
   tiles.keys.first = tiles.values.first = static_cast<int>(rows.first - tiles.base);
   tiles.keys.last = tiles.values.last = static_cast<int>(rows.last - tiles.base);
   tiles.keys.dim = tiles.values.dim = dim;
-  tiles.keys.codes = resolve(segment.k_codes);
-  tiles.keys.scales = resolve(segment.k_scales);
-  tiles.values.codes = resolve(segment.v_codes);
-  tiles.values.scales = resolve(segment.v_scales);
+  const auto resolve_run = [&](const Plane& codes, const Plane& scales, TileRun& run) {
+    run.codes = resolve(codes);
+    run.scales = resolve(scales);
+    run.code_bytes = static_cast<int>(codes.tile_bytes);
+    run.scale_bytes = scales ? static_cast<int>(scales.tile_bytes) : 0;
+    run.ahead = std::max(kLeastAhead, kBytesAhead / run.code_bytes);
+  };
+  resolve_run(segment.k_codes, segment.k_scales, tiles.keys);
+  resolve_run(segment.v_codes, segment.v_scales, tiles.values);
   tiles.dead = segment.dead ? segment.dead + (first - segment.first_tile()) : nullptr;
   tiles.k_gains = resolve(segment.k_gains);
   tiles.v_gains = resolve(segment.v_gains);

@@ -19,7 +19,9 @@ struct TileRun {
   const std::byte* const* codes = nullptr;   // [tiles]
   const std::byte* const* scales = nullptr;  // [tiles]
   int first = 0, last = 0;
-  int dim = 0;  // padded_dim(head_dim)
+  int dim = 0;                          // padded_dim(head_dim)
+  int code_bytes = 0, scale_bytes = 0;  // of a tile, for prefetching: 0 asks for nothing
+  int ahead = 0;                        // so many tiles before it is read a tile is asked for
 
   int tiles() const { return (last + kTileRows - 1) / kTileRows; }
 };

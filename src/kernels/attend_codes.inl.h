@@ -19,13 +19,6 @@ struct QueryDigits {
   std::int32_t high_offset[kMaxGroups], low_offset[kMaxGroups];  // what the offset of the stored codes adds, negated
 };
 
-// Of a tile of such codes.
-template <class Codes>
-static inline std::size_t scale_bytes(int dim) {
-  const int scales = Codes::kByChannel ? dim : groups_of(dim) * kTileRows;
-  return static_cast<std::size_t>(Codes::kByChannel || Codes::kMinima ? 2 * scales : scales) * sizeof(std::uint16_t);
-}
-
 static inline int group_vectors(int dim, int group) { return dim - group * kScaleGroup >= kScaleGroup ? 2 : 1; }
 
 static inline Bytes pairs(Bytes codes, int i) {
@@ -155,7 +148,6 @@ static inline float fold_scales(const float* q, const std::uint16_t* scales, int
 template <class Keys>
 static void score_codes(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
   const int tiles = keys.tiles(), dim = keys.dim;
-  const Prefetch next(keys, static_cast<std::size_t>(dim / Keys::kChannels) * 64, scale_bytes<Keys>(dim));
   for_query_blocks(queries, [&]<int M>(int first) {
     QueryDigits digits[M];
     float bias[M] = {};
@@ -163,7 +155,7 @@ static void score_codes(const TileRun& keys, const float* q, int queries, float*
     for (int m = 0; m < M && !Keys::kByChannel; ++m)
       split_query<Keys>([&](int c) { return load(query(m) + c); }, dim, digits[m]);
     for (int t = 0; t < tiles; ++t) {
-      next.before(t);
+      prefetch_after(keys, t);
       const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
       if (Keys::kByChannel && (t == 0 || keys.scales[t] != keys.scales[t - 1]))
         for (int m = 0; m < M; ++m) bias[m] = fold_scales<Keys>(query(m), scales, dim, digits[m]);
@@ -236,12 +228,12 @@ static inline float mixed_minima(const TileRun& values, int tile, int tiles, int
 // One vector of stored value codes: 16 channels of 4 rows, or of 8 or 16 in parts.
 struct ValuesInt8 {
   static constexpr int kOffset = 0, kRows = 4, kParts = 1;
-  static constexpr bool kMinima = false, kByChannel = false;
+  static constexpr bool kMinima = false;
   static Bytes part(Bytes codes, int) { return codes; }
 };
 struct ValuesInt4 {
   static constexpr int kOffset = 8, kRows = 8, kParts = 2;
-  static constexpr bool kMinima = false, kByChannel = false;
+  static constexpr bool kMinima = false;
   static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
 };
 struct ValuesAsym4 : ValuesInt4 {
@@ -298,11 +290,9 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
 template <class Values>
 static void mix_codes(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out) {
   const int all = values.tiles();
-  const Prefetch next(values, static_cast<std::size_t>(64 / Values::kRows) * static_cast<std::size_t>(values.dim),
-                      scale_bytes<Values>(values.dim));
   for (int tile = 0; tile < all; tile += kMixTiles) {
     const int tiles = all - tile < kMixTiles ? all - tile : kMixTiles;
-    for (int t = 0; t < kMixTiles; ++t) next.before(tile + t);
+    for (int t = 0; t < kMixTiles; ++t) prefetch_after(values, tile + t);
     for_query_blocks(queries, [&]<int M>(int q) {
       Normalised w[M], scales;
       WeightDigits digits[M];
