@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 namespace lamina {
+
 std::size_t session_bytes(const KvShape& shape, const KvSpec& spec, Pos context) {
   const Pos probes = spec.probes();  // whose rows stand beside the context's
   return most_bytes(shape, context + (probes > 0 ? std::min(probes, context) + ContextProbe::kMostInstruction : 0));

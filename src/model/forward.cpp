@@ -233,8 +233,7 @@ void Model::append(Step& step, int layer) {
     const float *const k = &work.k[row * width], *const v = &work.v[row * width];
     require(all_finite(k, n * width) && all_finite(v, n * width),
             "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
-    chunk.kv->append(LayerId{layer}, step.positions(row, n), k, v);
-    for (KvSequence* const follower : chunk.followers) follower->append(LayerId{layer}, step.positions(row, n), k, v);
+    chunk.each_sequence([&](KvSequence& kv) { kv.append(LayerId{layer}, step.positions(row, n), k, v); });
   });
 }
 
@@ -261,8 +260,7 @@ void Model::attend_rows(Step& step, int layer) {
          .observation = kv.observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
   };
   step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
-    add(*chunk.kv, chunk, row, n);
-    for (KvSequence* const follower : chunk.followers) add(*follower, chunk, row, n);
+    chunk.each_sequence([&](KvSequence& kv) { add(kv, chunk, row, n); });
   });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
@@ -278,8 +276,7 @@ void Model::begin(Step& step) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);
       work.positions.push_back(pos++);
     }
-    note_classes(*chunk.kv, chunk.tokens, step.ahead);
-    for (KvSequence* const follower : chunk.followers) note_classes(*follower, chunk.tokens, step.ahead);
+    chunk.each_sequence([&](KvSequence& kv) { note_classes(kv, chunk.tokens, step.ahead); });
   }
   step.tokens = work.positions.size();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;

@@ -30,6 +30,13 @@ struct Chunk {
   // Of a prompt that these share with `kv` from its start (KvSpec::same_prompt): they get the same rows, and what their
   // policies measure.
   std::span<KvSequence* const> followers{};
+
+  // Calls fn(sequence) for `kv` and its followers.
+  template <class Fn>
+  void each_sequence(Fn fn) const {
+    fn(*kv);
+    for (KvSequence* const follower : followers) fn(*follower);
+  }
 };
 
 // The states of one step, layer by layer: what a search records once, to feed it back to steps that differ only above.
