@@ -125,7 +125,7 @@ TEST(OneShot, PrintThemselvesWithoutDefaults) {
        {"pyramidkv(every=9,beta=3)", "pyramidkv(beta=3,every=9)"},
        {"adakv(every=9,floor=0)", "adakv(floor=0,every=9)"},
        {"keyl2(every=1,keep=3)", "keyl2(keep=3,every=1)"},
-       {"random(every=5,seed=2)", "random(seed=2,every=5)"}});
+       {"random(seed=2,every=5)", "random(every=5,seed=2)"}});
 }
 
 TEST(OneShot, RefuseBadArguments) {

@@ -1,33 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // keydiff(keep=0.5): the rows whose keys are least like the others' (KeyDiff, arXiv:2504.15364): the lowest cosine to
-// the mean direction of the head's keys. It looks at no query, so what it keeps serves every request. Each KV head
-// keeps rows of its own.
-//   keep=512      rows kept of the prompt, or a fraction of it
-//   every=N       chosen again in decode, see every.h; else what is decoded is kept
-// The paper compresses block by block as the prompt comes: that is `+ grid(N)`.
+// the mean direction of the head's keys. It looks at no query, so what it keeps serves every request. Arguments: see
+// highest_rows.h. The paper compresses block by block as the prompt comes: that is `+ grid(N)`.
 #pragma once
-#include "kv/tokens/budget.h"
-#include "kv/tokens/every.h"
-#include "kv/tokens/token_policy.h"
+#include "kv/tokens/highest_rows.h"
 
 namespace lamina {
 
-class KeyDiffPolicy final : public TokenPolicy {
+class KeyDiffPolicy final : public HighestRowsPolicy {
  public:
-  explicit KeyDiffPolicy(const Term& term);
+  explicit KeyDiffPolicy(const Term& term) : HighestRowsPolicy(term, {"keep", "every"}) {}
 
-  std::string text() const override { return text_; }
-  bool by_head() const override { return true; }
-  bool by_prompt() const override { return !every_; }
-  bool reads_rows(Phase phase) const override { return phase != Phase::kDecode || every_; }
-  bool selects(const Step& step) const override { return every_.is_due(step); }
-  void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
-  Pos most_rows(Pos length, Pos prompt_length) const override;
+  bool reads_rows(Phase phase) const override { return chooses(phase); }
 
  private:
-  std::string text_;
-  Budget keep_;
-  Every every_;
+  std::vector<double> scores(int slot, std::size_t head, const HeadRows& rows) const override;
 };
 
 }  // namespace lamina

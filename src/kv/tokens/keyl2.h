@@ -1,31 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // keyl2(keep=0.5): the rows whose keys have the lowest norm (arXiv:2406.11430): those are the keys that get attention.
-// It looks at no query, so what it keeps serves every request. Each KV head keeps rows of its own.
-//   keep=512      rows kept of the prompt, or a fraction of it
-//   every=N       chosen again in decode, see every.h; else what is decoded is kept
+// It looks at no query, so what it keeps serves every request. Arguments: see highest_rows.h.
 #pragma once
-#include "kv/tokens/budget.h"
-#include "kv/tokens/every.h"
-#include "kv/tokens/token_policy.h"
+#include "kv/tokens/highest_rows.h"
 
 namespace lamina {
 
-class KeyL2Policy final : public TokenPolicy {
+class KeyL2Policy final : public HighestRowsPolicy {
  public:
-  explicit KeyL2Policy(const Term& term);
+  explicit KeyL2Policy(const Term& term) : HighestRowsPolicy(term, {"keep", "every"}) {}
 
-  std::string text() const override { return text_; }
-  bool by_head() const override { return true; }
-  bool by_prompt() const override { return !every_; }
-  bool reads_keys(Phase phase) const override { return phase != Phase::kDecode || every_; }
-  bool selects(const Step& step) const override { return every_.is_due(step); }
-  void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
-  Pos most_rows(Pos length, Pos prompt_length) const override;
+  bool reads_keys(Phase phase) const override { return chooses(phase); }
 
  private:
-  std::string text_;
-  Budget keep_;
-  Every every_;
+  std::vector<double> scores(int slot, std::size_t head, const HeadRows& rows) const override;
 };
 
 }  // namespace lamina

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv/tokens/random.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -24,32 +23,19 @@ double hashed(std::uint64_t seed, std::uint64_t slot, std::uint64_t head, std::u
 
 }  // namespace
 
-RandomPolicy::RandomPolicy(const Term& term) {
-  term.expect_keys({"keep", "seed", "every"});
-  keep_ = Budget(term, "keep", "512", 1);
+RandomPolicy::RandomPolicy(const Term& term) : HighestRowsPolicy(term, {"keep", "every", "seed"}) {
   seed_ = term.integer("seed", 0, std::numeric_limits<int>::max(), 0);
-  every_ = Every(term);
-  std::vector<std::string> arguments;
-  if (keep_.text() != "512") arguments.push_back("keep=" + keep_.text());
-  if (seed_ != 0) arguments.push_back(fmt::format("seed={}", seed_));
-  every_.print_to(arguments);
-  text_ = print_term(term.name, arguments);
+  if (seed_ != 0) arguments_.push_back(fmt::format("seed={}", seed_));
 }
 
-void RandomPolicy::select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const {
-  const auto budget = static_cast<std::size_t>(std::max(1, keep_.rows(step.prompt())));
-  for (std::size_t set = 0; set < sets.size(); ++set) {
-    const HeadRows& rows = sets[set];
-    const auto score = [&](std::uint32_t row) {
-      return hashed(static_cast<std::uint64_t>(seed_), static_cast<std::uint64_t>(step.slot), set,
-                    static_cast<std::uint64_t>(rows.pos[row]));
-    };
-    keep[set] = selects(step) ? keep_highest(rows, budget, 1, score) : every_row(rows);
-  }
-}
-
-Pos RandomPolicy::most_rows(Pos length, Pos prompt_length) const {
-  return every_.most_rows(std::max(1, keep_.rows(prompt_length)), length, prompt_length);
+std::vector<double> RandomPolicy::scores(int slot, std::size_t head, const HeadRows& rows) const {
+  std::vector<double> score(rows.pos.size());
+  std::ranges::transform(rows.pos, score.begin(), [&](Pos pos) {
+    return hashed(static_cast<std::uint64_t>(seed_), static_cast<std::uint64_t>(slot), head,
+                  static_cast<std::uint64_t>(pos));
+  });
+  score.back() = std::numeric_limits<double>::infinity();
+  return score;
 }
 
 }  // namespace lamina
