@@ -275,7 +275,7 @@ void Bench::end_prompt(KvSequence& kv, std::size_t text, Pos first) {
   if (probe_)
     require(probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on), "interrupted after {} tests",
             tests_done_);
-  kv.commit(Phase::kPromptEnd, 0);
+  kv.commit(Phase::kPromptEnd, 0, &*pool_);
 }
 
 void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
@@ -300,7 +300,7 @@ void Bench::step(std::span<const Chunk> chunks, Phase phase) {
   require(!interrupted(), "interrupted after {} tests", tests_done_);
   model_.forward(chunks, work_, *pool_);
   for (const Chunk& chunk : chunks) {
-    chunk.kv->commit(phase, static_cast<int>(chunk.tokens.size()));
+    chunk.kv->commit(phase, static_cast<int>(chunk.tokens.size()), &*pool_);
     progress_tokens_ += chunk.tokens.size();
   }
   progress_->update(progress_tokens_);

@@ -57,7 +57,7 @@ FastGenProfile profile_fastgen(Model& model, ThreadPool& pool, const std::shared
     }
   }
   watch = Stopwatch();
-  session.kv().commit(Phase::kPromptEnd, 0);
+  session.kv().commit(Phase::kPromptEnd, 0, &pool);
   profile.choice_seconds = watch.seconds();
   profile.kept_fraction = session.kv().kept_fraction();
   auto next = profile.heads.begin();

@@ -105,7 +105,7 @@ void MapTrial::feed(const std::vector<int>& target, int first_layer) {
            .logits = Chunk::Logits::kNone,
            .prompt = fed.phase != Phase::kDecode});
     model_.resume(chunks, work_, threads_, current_[step], first_layer, tried_[step]);
-    for (KvSequence& sequence : sequences) sequence.commit(fed.phase, fed.tokens);
+    for (KvSequence& sequence : sequences) sequence.commit(fed.phase, fed.tokens, &threads_);
   }
   tried_map_ = target;
 }

@@ -89,7 +89,7 @@ bool Session::probe(std::span<const Token> prompt, const OnProgress& progress, P
     return !progress || progress(prompt.size());
   };
   if (!probe_->run(model_, pool_, work_, kv_, prompt, options_.batch, after_step)) return false;
-  if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0);
+  if (end_phase == Phase::kPromptEnd) kv_.commit(end_phase, 0, &pool_);
   return true;
 }
 
@@ -121,7 +121,7 @@ void Session::end_step(std::size_t tokens, Phase phase) {
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
   if (phase != Phase::kDecode && options_.spec->prunes()) work_.give_back();  // of all the prompt's tokens at once
   const bool is_probed = phase == Phase::kPromptEnd && probe_;                // whose end comes after the probe
-  kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens));
+  kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens), &pool_);
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
 }
 

@@ -30,14 +30,25 @@ std::vector<Pos> dropped(std::span<const Pos> pos, const Keep& keep) {
 
 }  // namespace
 
-void KvSequence::take(Phase phase, int appended, int accepted) {
+template <class Fn>
+void KvSequence::each_part(ThreadPool* threads, Fn fn) {
+  const int parts = static_cast<int>(parts_.size());
+  const auto task = [&](int part, int /*thread*/) { fn(parts_[static_cast<std::size_t>(part)], part); };
+  if (threads != nullptr) return threads->parallel_for(parts, task);
+  for (int part = 0; part < parts; ++part) task(part, 0);
+}
+
+void KvSequence::take(Phase phase, int appended, int accepted, ThreadPool* threads) {
   assert(0 <= accepted && accepted <= appended);
   if (phase != Phase::kDecode && !in_prompt_) prompt_start_ = length_;
   in_prompt_ = phase == Phase::kPrompt;
   length_ += accepted;
+  each_part(threads, [&](Parts& parts, int) {
+    for (Slot& slot : parts.slots) slot.apply_staged(accepted);
+  });
   each_slot([&](Slot& slot) {
-    slot.apply_staged(accepted);
     if (accepted < appended) slot.drop_from(*pool_, length_);
+    if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);  // the next query does not see them
   });
   for (Parts& parts : parts_) {
     if (parts.staged_queries.empty()) continue;
@@ -48,22 +59,21 @@ void KvSequence::take(Phase phase, int appended, int accepted) {
   if (classes_.size() > static_cast<std::size_t>(length_)) classes_.resize(static_cast<std::size_t>(length_));
 }
 
-void KvSequence::commit(Phase phase, int appended, int accepted) {
+void KvSequence::commit(Phase phase, int appended, int accepted, ThreadPool* threads) {
   const std::size_t held = pool_->held_bytes();
-  take(phase, appended, accepted);
+  if (std::ranges::none_of(parts_, [](const Parts& parts) { return parts.policy != nullptr; })) threads = nullptr;
+  take(phase, appended, accepted, threads);
   const bool lossy = phase != Phase::kPrompt || (spec_->grid > 0 && length_ % spec_->grid == 0);
-  Step step{.phase = phase,
-            .length = length_,
-            .prompt_length = prompt_length_,
-            .appended = accepted,
-            .slot = 0,
-            .slots = static_cast<int>(parts_.size())};
+  if (lossy) {
+    const Step step{.phase = phase,
+                    .length = length_,
+                    .prompt_length = prompt_length_,
+                    .appended = accepted,
+                    .slots = static_cast<int>(parts_.size())};
+    each_part(threads, [&](Parts& parts, int slot) { choose(parts, SlotId{slot}, step); });
+  }
   for (Parts& parts : parts_) {
-    step.prompt_start = parts.policy && parts.policy->by_prompt() ? prompt_start_ : 0;
-    step.window = parts.slots.front().window();
-    for (Slot& slot : parts.slots)  // the next query does not see them
-      if (slot.window() > 0) slot.drop_before(*pool_, length_ - slot.window() + 1);
-    const bool evicted = lossy && parts.policy && parts.policy->selects(step) && evict(parts, step);
+    const bool evicted = evict(parts);
     if (phase == Phase::kPromptEnd) parts.queries = {};
     for (Slot& slot : parts.slots) {
       if (!lossy) continue;
@@ -71,7 +81,6 @@ void KvSequence::commit(Phase phase, int appended, int accepted) {
       if (evicted || (parts.policy && slot.pins_first())) slot.pin(*pool_, parts.policy->pinned_rows());
       slot.encode(*pool_, evicted && !parts.policy->oldest_first());
     }
-    ++step.slot;
   }
   if (phase == Phase::kDecode) return;
   pool_->trim();
@@ -111,22 +120,35 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
   return sets;
 }
 
-// Whether rows went.
-bool KvSequence::evict(Parts& parts, const Step& step) {
+// Says which rows go, and has nothing else changed: it may run beside those of other slots.
+void KvSequence::choose(Parts& parts, SlotId slot, Step step) {
+  if (!parts.policy) return;
   const TokenPolicy& policy = *parts.policy;
-  const Sets all = this->sets(SlotId{step.slot}, step.phase);
+  step.slot = index(slot);
+  step.prompt_start = policy.by_prompt() ? prompt_start_ : 0;
+  step.window = parts.slots.front().window();
+  if (!policy.selects(step)) return;
+  const Sets all = this->sets(slot, step.phase);
   std::vector<HeadRows> sets = all.rows;
   for (HeadRows& rows : sets) rows = rows.from(step.prompt_start);
   std::vector<Keep> keep(sets.size());
   policy.select(step, sets, keep);
-  bool evicted = false;
   for (std::size_t i = 0; i < sets.size(); ++i) {
     assert(std::is_sorted(keep[i].begin(), keep[i].end()));
-    if (keep[i].size() == sets[i].pos.size()) continue;
-    evicted = evicted_ = true;
-    parts.slots[i].drop(*pool_, dropped(sets[i].pos, keep[i]));
+    parts.gone.push_back(dropped(sets[i].pos, keep[i]));
   }
   forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
+}
+
+// Whether rows went.
+bool KvSequence::evict(Parts& parts) {
+  bool evicted = false;
+  for (std::size_t i = 0; i < parts.gone.size(); ++i) {
+    if (parts.gone[i].empty()) continue;
+    evicted = evicted_ = true;
+    parts.slots[i].drop(*pool_, parts.gone[i]);
+  }
+  parts.gone.clear();
   return evicted;
 }
 

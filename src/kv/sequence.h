@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "kv/pages.h"
 #include "kv/slot.h"
 #include "kv/spec.h"
@@ -48,8 +49,9 @@ class KvSequence {
 
   // Ends a step in which `appended` tokens were appended and the first `accepted` of them are to stay: drops the
   // others' rows, then evict -> merge -> encode, unless the step is inside a prompt and not at a grid boundary.
-  void commit(Phase phase, int appended, int accepted);
-  void commit(Phase phase, int tokens) { commit(phase, tokens, tokens); }
+  // The slots' choices are made beside each other where there are threads.
+  void commit(Phase phase, int appended, int accepted, ThreadPool* threads = nullptr);
+  void commit(Phase phase, int tokens, ThreadPool* threads = nullptr) { commit(phase, tokens, tokens, threads); }
 
   // A probe: tokens that are fed after the prompt's like its own, whose attention is observed, and that are never
   // committed. keep_probe() ends each of its steps, discard() the whole; what was observed of the prompt's rows stays.
@@ -96,15 +98,20 @@ class KvSequence {
     std::vector<float*> mass{};                     // and observe()
     // [query head] of the prompt so far, and with this step's, which a commit makes so
     std::vector<QueryMoments> queries{}, staged_queries{};
+    std::vector<std::vector<Pos>> gone{};  // of each set, in a commit: the rows that the policy drops
   };
 
   KvSequence(const KvSequence& other);
   // What is known before a step of so many tokens; 0: of the next one, whatever it will be.
   Ahead ahead(Phase phase, int tokens) const;
-  void take(Phase phase, int appended, int accepted);  // the step's accepted tokens into the text
+  // The step's accepted tokens into the text.
+  void take(Phase phase, int appended, int accepted, ThreadPool* threads);
   void forget(Parts& parts, Phase next);
   std::string why_not_truncate(Pos length) const;
-  bool evict(Parts& parts, const Step& step);
+  void choose(Parts& parts, SlotId slot, Step step);
+  bool evict(Parts& parts);
+  template <class Fn>
+  void each_part(ThreadPool* threads, Fn fn);  // fn(parts, slot)
   template <class Fn>
   void each_slot(Fn fn) {
     for (Parts& parts : parts_)

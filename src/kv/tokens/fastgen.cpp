@@ -191,12 +191,14 @@ void FastGenPolicy::drop_beyond(std::size_t budget, const Fixed& fixed, const He
   if (keep.empty()) return;
   const auto n = static_cast<std::uint32_t>(keep.size());
   const std::uint32_t spared = budget > 0 && !fixed.holds(rows, n - 1) ? 1 : 0;  // the newest, in its own step
+  const auto local = std::ranges::lower_bound(rows.pos, fixed.local) - rows.pos.begin();
+  const std::uint32_t end = std::min(static_cast<std::uint32_t>(local), n - spared);
   std::uint32_t judged = 0, lowest = 0;
   double least = std::numeric_limits<double>::infinity();
-  for (std::uint32_t row = 0; row < n - spared; ++row) {
-    if (fixed.holds(rows, row)) continue;
-    ++judged;
-    const double x = rows.total(row);
+  for (std::uint32_t row = 0; row < end; ++row) {
+    const bool is_fixed = fixed.holds(rows, row);
+    const double given = rows.total(row), x = is_fixed ? std::numeric_limits<double>::infinity() : given;
+    judged += is_fixed ? 0 : 1;
     if (x <= least) lowest = row, least = x;
   }
   const std::size_t others = judged + spared,
