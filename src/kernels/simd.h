@@ -9,13 +9,14 @@
 //             load_f16(p) load_bf16(p) store_f16(p, x) store_bf16(p, x)      16 values, to nearest even
 //             first_n(x, n, other)   lanes below n of x, the rest of `other`
 //             hsum(x) hmax(x)        one fixed order on every instruction set
-//             exp(x)                 relative error 2e-7; exp(-inf) = 0, 0 below -87.6, inf above 88.3, NaN stays
+//             exp(x)                 relative error 3e-7; exp(-inf) = 0, 0 below -87, 2.2e38 above 88.3, NaN stays
 //             abs(x)
+//             round(x)               to a whole number, to nearest even, |x| < 2^22
+//             times_pow2(p, n)       p 2^n, n whole and at most 127; 0 where n < -125
 // I32:        zero_i32() splat_i32(v) load_i32(p) a + b  a - b  a * b  a & b  to_f32(x)
 //             shift_right<bits>(x) (zeros enter)
 //             round_i32(x)           to nearest even, |x| < 2^22
 //             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
-//             pow2(x) = 2^x as F32, x in [-127, 128] (0 and inf at the ends)
 // Bytes:      load_bytes(p) store_bytes(p, x) splat4(p) (4 bytes repeated)
 //             low_nibbles(x) high_nibbles(x)                        each byte's half, as 0..15
 //             bit_pairs<i>(x)                                       bits 2 i and 2 i + 1 of each byte, as 0..3
@@ -23,25 +24,28 @@
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 //             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline
 // kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
-// rounds once where the machine can, else twice.
+// rounds once where the machine can (kFmaRoundsOnce), else twice.
 #pragma once
 
 namespace lamina::LAMINA_ISA {
 
+// exp(x) = 2^n e^r, x = n ln 2 + r, n whole and |r| <= ln 2 / 2.
 static inline F32 exp(F32 x) {
-  x = min(splat(88.5F), max(splat(-88.0F), x));
-  const F32 n = to_f32(round_i32(x * splat(1.44269504F)));
-  // x = n ln 2 + r; ln 2 in two parts, the first with few bits so that n times it is exact
-  F32 r = fma(n, splat(-0.693359375F), x);
-  r = fma(n, splat(2.12194440e-4F), r);
-  F32 p = splat(1.0F / 720);
-  p = fma(p, r, splat(1.0F / 120));
-  p = fma(p, r, splat(1.0F / 24));
-  p = fma(p, r, splat(1.0F / 6));
-  p = fma(p, r, splat(0.5F));
+  x = min(splat(88.3F), x);
+  const F32 n = round(x * splat(1.44269504F));
+  F32 r;
+  if constexpr (kFmaRoundsOnce) {
+    r = fma(n, splat(-0.693147182F), x);
+  } else {  // in two parts, the first with few bits so that n times it is exact
+    r = fma(n, splat(2.12194440e-4F), fma(n, splat(-0.693359375F), x));
+  }
+  F32 p = splat(0.00829028804F);  // e^r with the least relative error: 9e-8; e^0 is 1
+  p = fma(p, r, splat(0.0418980122F));
+  p = fma(p, r, splat(0.166676372F));
+  p = fma(p, r, splat(0.499991477F));
+  p = fma(p, r, splat(0.999999702F));
   p = fma(p, r, splat(1.0F));
-  p = fma(p, r, splat(1.0F));
-  return p * pow2(round_i32(n));
+  return times_pow2(p, n);
 }
 
 }  // namespace lamina::LAMINA_ISA

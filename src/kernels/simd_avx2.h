@@ -10,6 +10,7 @@
 
 namespace lamina::avx2 {
 
+constexpr bool kFmaRoundsOnce = true;
 constexpr int kRegisters = 8;  // 16 registers, two for a vector
 
 struct F32 {
@@ -126,10 +127,15 @@ static inline __m128i low_byte_of_lanes(__m256i x) {  // 8 bytes, in the low hal
 static inline void store_i8(std::int8_t* p, I32 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi64(low_byte_of_lanes(x.a), low_byte_of_lanes(x.b)));
 }
-static inline __m256 pow2_of_8(__m256i x) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(x, _mm256_set1_epi32(127)), 23));
+static inline F32 round(F32 x) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
 }
-static inline F32 pow2(I32 x) { return {pow2_of_8(x.a), pow2_of_8(x.b)}; }
+static inline __m256 times_pow2_of_8(__m256 p, __m256 n) {
+  const __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));
+  return _mm256_and_ps(_mm256_cmp_ps(n, _mm256_set1_ps(-125), _CMP_NLT_UQ), _mm256_castsi256_ps(scaled));
+}
+static inline F32 times_pow2(F32 p, F32 n) { return {times_pow2_of_8(p.a, n.a), times_pow2_of_8(p.b, n.b)}; }
 
 static inline Bytes load_bytes(const void* p) { return {load_256(p), load_256(static_cast<const char*>(p) + 32)}; }
 static inline void store_bytes(void* p, Bytes x) {

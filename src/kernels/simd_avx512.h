@@ -10,6 +10,7 @@
 
 namespace lamina::avx512 {
 
+constexpr bool kFmaRoundsOnce = true;
 constexpr int kRegisters = 32;
 
 struct F32 {
@@ -92,8 +93,9 @@ static inline I32 load_u8(const std::uint8_t* p) {
 static inline void store_i8(std::int8_t* p, I32 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.v));
 }
-static inline F32 pow2(I32 x) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(x.v, _mm512_set1_epi32(127)), 23))};
+static inline F32 round(F32 x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+static inline F32 times_pow2(F32 p, F32 n) {
+  return {_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n.v, _mm512_set1_ps(-125), _CMP_NLT_UQ), p.v, n.v)};
 }
 
 static inline Bytes load_bytes(const void* p) { return {_mm512_loadu_si512(p)}; }

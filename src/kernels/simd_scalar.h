@@ -11,6 +11,7 @@
 
 namespace lamina::scalar {
 
+constexpr bool kFmaRoundsOnce = false;
 constexpr int kRegisters = 8;  // keeps a tile small
 
 struct F32 {
@@ -135,8 +136,14 @@ static inline I32 load_u8(const std::uint8_t* p) {
 static inline void store_i8(std::int8_t* p, const I32& x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(x.v[i]);
 }
-static inline F32 pow2(const I32& x) {
-  return lanes<F32>([&](int i) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.v[i] + 127) << 23); });
+static inline F32 round(const F32& x) {
+  return lanes<F32>([&](int i) { return x.v[i] + 0x1.8p23F - 0x1.8p23F; });
+}
+static inline F32 times_pow2(const F32& p, const F32& n) {
+  return lanes<F32>([&](int i) {  // n's low bits, as in round_i32
+    const std::uint32_t power = std::bit_cast<std::uint32_t>(n.v[i] + 0x1.8p23F) << 23U;
+    return n.v[i] < -125 ? 0.0F : std::bit_cast<float>(std::bit_cast<std::uint32_t>(p.v[i]) + power);
+  });
 }
 
 static inline Bytes load_bytes(const void* p) {
