@@ -72,9 +72,11 @@ std::size_t bytes_read(KvSequence& kv) {
     const auto heads = kv.segments(LayerId{layer});
     for (const auto& segments : heads)
       for (const Segment& s : segments) {
-        const std::size_t tiles = (s.last + kTileRows - 1) / kTileRows - s.first / kTileRows;
+        const std::uint32_t first = s.first_tile(), last = first + s.range().tiles();
         for (const Plane& plane : {s.k_codes, s.v_codes, s.k_scales, s.v_scales, s.k_gains, s.v_gains})
-          if (plane) bytes += tiles * plane.tile_bytes;
+          if (plane && first < last)
+            bytes +=
+                (((last - 1) >> plane.tile_shift) - (first >> plane.tile_shift) + 1) * std::size_t{plane.tile_bytes};
       }
     if (heads.empty()) continue;
     for (const Segment& s : heads.front()) bytes += s.rows() * sizeof(Pos);
