@@ -50,7 +50,7 @@ struct Fold {
 
 struct AttendKernels {
   // scores[i * stride + row] = dot(q[i * dim ...], key row), for all rows of the run's tiles: those outside
-  // [first, last) are garbage. Codes meet the query as 15-bit integers; where scales are by channel, they are folded
+  // [first, last) are garbage. Codes meet the query as 16-bit integers; where scales are by channel, they are folded
   // into it once for each group of rows.
   void (*score[kFormats])(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride);
   // out[i * dim + c] += sum over rows of weights[i * stride + row] * value[row][c]. Weights are >= 0, those outside

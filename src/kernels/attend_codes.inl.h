@@ -4,19 +4,18 @@
 
 namespace lamina::LAMINA_ISA {
 
-// ---- integer keys: the query becomes two signed digits, x = step (254 high + low)
+// ---- integer keys: the query becomes 16-bit integers, x = step * word
 
-constexpr int kQueryBase = 254;
-constexpr int kQuadsOfGroup = kScaleGroup / 4;
+constexpr float kQueryLimit = 32767;
 constexpr int kMaxGroups = kMaxHeadDim / kScaleGroup;
 
 constexpr float kTiny = 1e-30F;  // smaller numbers count as zero: their inverse times 2^15 would overflow
 
-struct QueryDigits {
-  std::int8_t high[kMaxHeadDim], low[kMaxHeadDim];
-  float step[kMaxGroups];                                        // by group of channels
-  float sum[kMaxGroups];                                         // of x
-  std::int32_t high_offset[kMaxGroups], low_offset[kMaxGroups];  // what the offset of the stored codes adds, negated
+struct QueryWords {
+  std::int16_t x[kMaxHeadDim];      // of each four channels in the order of store_words
+  float step[kMaxGroups];           // by group of channels
+  float sum[kMaxGroups];            // of x times step
+  std::int32_t offset[kMaxGroups];  // what the offset of the stored codes adds, negated
 };
 
 static inline int group_vectors(int dim, int group) { return dim - group * kScaleGroup >= kScaleGroup ? 2 : 1; }
@@ -33,13 +32,11 @@ struct KeysInt8 {
   static constexpr int kOffset = 128, kChannels = 4, kParts = 1;
   static constexpr bool kMinima = false, kByChannel = false;
   static Bytes part(Bytes codes, int) { return codes; }
-  static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4(acc, codes, digits); }
 };
 struct KeysInt4 {
   static constexpr int kOffset = 8, kChannels = 8, kParts = 2;
   static constexpr bool kMinima = false, kByChannel = false;
   static Bytes part(Bytes codes, int i) { return i == 0 ? low_nibbles(codes) : high_nibbles(codes); }
-  static I32 dot(I32 acc, Bytes codes, Bytes digits) { return dot4_small(acc, codes, digits); }
 };
 struct KeysAsym4 : KeysInt4 {
   static constexpr int kOffset = 0;
@@ -54,113 +51,168 @@ struct ByChannel : Keys {
   static constexpr bool kMinima = false, kByChannel = true;
 };
 
-// load_query(c): channels [c, c + 16) of what meets the codes.
-template <class Keys, class Load>
-static inline void split_query(Load load_query, int dim, QueryDigits& out) {
+template <class Keys>
+static inline void words_of(const float* q, int dim, QueryWords& out) {
   for (int g = 0; g * kScaleGroup < dim; ++g) {
     const int vectors = group_vectors(dim, g);
-    F32 x[2], largest = zero();
-    for (int n = 0; n < vectors; ++n) {
-      x[n] = load_query(g * kScaleGroup + 16 * n);
-      largest = max(largest, abs(x[n]));
-    }
+    const float* const x = q + static_cast<std::ptrdiff_t>(g) * kScaleGroup;
+    F32 largest = zero();
+    for (int n = 0; n < vectors; ++n) largest = max(largest, abs(load(x + 16 * n)));
     const float top = hmax(largest);
-    const F32 inverse = splat(top > kTiny ? 127.0F * kQueryBase / top : 0.0F);
-    out.step[g] = top / (127.0F * kQueryBase);
-    F32 high_sum = zero(), low_sum = zero();
+    const F32 inverse = splat(top > kTiny ? kQueryLimit / top : 0.0F);
+    I32 sum = zero_i32();
     for (int n = 0; n < vectors; ++n) {
-      const int c = g * kScaleGroup + 16 * n;
-      x[n] = x[n] * inverse;
-      const I32 high = round_i32(x[n] * splat(1.0F / kQueryBase));
-      const I32 low = round_i32(fma(to_f32(high), splat(-kQueryBase), x[n]));
-      store_i8(out.high + c, high);
-      store_i8(out.low + c, low);
-      high_sum = high_sum + to_f32(high);
-      low_sum = low_sum + to_f32(low);
+      const I32 words = round_i32(load(x + 16 * n) * inverse);
+      store_words(out.x + g * kScaleGroup + 16 * n, words);
+      sum = sum + words;
     }
-    out.high_offset[g] = out.low_offset[g] = 0;
-    if constexpr (Keys::kOffset != 0) {
-      out.high_offset[g] = -Keys::kOffset * static_cast<std::int32_t>(hsum(high_sum));
-      out.low_offset[g] = -Keys::kOffset * static_cast<std::int32_t>(hsum(low_sum));
-    }
-    if constexpr (Keys::kMinima) out.sum[g] = hsum(fma(high_sum, splat(kQueryBase), low_sum)) * out.step[g];
+    const float all = hsum(to_f32(sum));
+    out.step[g] = top / kQueryLimit;
+    out.sum[g] = all * out.step[g];
+    out.offset[g] = -Keys::kOffset * static_cast<std::int32_t>(all);
   }
+}
+
+// Tiles that share one load of the query's words. Vectors hold sums and totals of each, and their codes.
+template <int M>
+constexpr int code_tiles() {
+  return kRegisters < 32 ? 1 : M <= 2 ? 4 : 2;
 }
 
 // GCC 12 copies all sums in a rolled loop: unrolling took 26 to 20 ns a tile (64 channels, 3 queries, Zen 5). With
 // AVX2 it costs a third instead.
 constexpr int kGroupUnroll = kRegisters >= 32 ? 8 : 1;
 
-// The N vectors of channels of one group, times their scales.
-template <class Keys, int M, int N>
-static inline void score_group(const std::byte* codes, const std::uint16_t* scales, int groups, int group,
-                               const QueryDigits* q, F32* total) {
-  I32 high[M], low[M];
+// The N vectors of channels of one group, times their scales, of T tiles.
+template <class Keys, int M, int T, int N>
+static inline void score_group(const std::byte* const* codes, const std::byte* const* scales, int groups, int group,
+                               const QueryWords* q, F32 (*total)[T]) {
+  I32 sum[M][T];
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) high[m] = splat_i32(q[m].high_offset[group]), low[m] = splat_i32(q[m].low_offset[group]);
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) sum[m][t] = splat_i32(q[m].offset[group]);
   const int first = group * kScaleGroup;
-  codes += static_cast<std::ptrdiff_t>(first / Keys::kChannels) * 64;
 #pragma GCC unroll kGroupUnroll
   for (int c = 0; c < 16 * N; c += Keys::kChannels) {
-    const Bytes stored = load_bytes(codes + static_cast<std::ptrdiff_t>(c / Keys::kChannels) * 64);
+    Bytes stored[T];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t)
+      stored[t] = load_bytes(codes[t] + static_cast<std::ptrdiff_t>((first + c) / Keys::kChannels) * 64);
 #pragma GCC unroll 4
     for (int i = 0; i < Keys::kParts; ++i) {
-      const Bytes part = Keys::part(stored, i);
+      Bytes even[T], odd[T];
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) {
+        const Bytes part = Keys::part(stored[t], i);
+        even[t] = even_bytes(part), odd[t] = odd_bytes(part);
+      }
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
-        high[m] = Keys::dot(high[m], part, splat4(q[m].high + first + c + 4 * i));
-        low[m] = Keys::dot(low[m], part, splat4(q[m].low + first + c + 4 * i));
+        const std::int16_t* const words = q[m].x + first + c + 4 * i;
+        const Bytes at_even = splat4(words), at_odd = splat4(words + 2);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) sum[m][t] = dot2(dot2(sum[m][t], even[t], at_even), odd[t], at_odd);
       }
     }
   }
-  const F32 scale = Keys::kByChannel ? splat(1.0F) : load_f16(scales + group * kTileRows);
-  const F32 least = Keys::kMinima ? load_f16(scales + (groups + group) * kTileRows) : zero();
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) {
-    total[m] = fma(fma(to_f32(high[m]), splat(kQueryBase), to_f32(low[m])) * splat(q[m].step[group]), scale, total[m]);
-    if (Keys::kMinima) total[m] = fma(splat(q[m].sum[group]), least, total[m]);
+  for (int t = 0; t < T; ++t) {
+    const auto* const tile_scales = reinterpret_cast<const std::uint16_t*>(scales[t]);
+    const F32 scale = Keys::kByChannel ? splat(1.0F) : load_f16(tile_scales + group * kTileRows);
+    const F32 least = Keys::kMinima ? load_f16(tile_scales + (groups + group) * kTileRows) : zero();
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+      total[m][t] = fma(to_f32(sum[m][t]) * splat(q[m].step[group]), scale, total[m][t]);
+      if (Keys::kMinima) total[m][t] = fma(splat(q[m].sum[group]), least, total[m][t]);
+    }
   }
 }
 
 // bias: what every row's score has besides.
-template <class Keys, int M>
-static inline void score_codes_tile(const std::byte* codes, const std::uint16_t* scales, int dim, const QueryDigits* q,
-                                    const float* bias, float* scores, std::size_t stride) {
-  F32 total[M];
+template <class Keys, int M, int T>
+static inline void score_code_tiles(const TileRun& keys, int tile, const QueryWords* q, const float* bias,
+                                    float* scores, std::size_t stride) {
+  F32 total[M][T];
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) total[m] = Keys::kByChannel ? splat(bias[m]) : zero();
-  const int whole = dim / kScaleGroup, groups = groups_of(dim);
-  for (int g = 0; g < whole; ++g) score_group<Keys, M, 2>(codes, scales, groups, g, q, total);
-  if (groups > whole) score_group<Keys, M, 1>(codes, scales, groups, whole, q, total);
+  for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) store(scores + m * stride, total[m]);
+    for (int t = 0; t < T; ++t) total[m][t] = Keys::kByChannel ? splat(bias[m]) : zero();
+  const auto *const codes = keys.codes + tile, *const scales = keys.scales + tile;
+  const int whole = keys.dim / kScaleGroup, groups = groups_of(keys.dim);
+  for (int g = 0; g < whole; ++g) score_group<Keys, M, T, 2>(codes, scales, groups, g, q, total);
+  if (groups > whole) score_group<Keys, M, T, 1>(codes, scales, groups, whole, q, total);
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) store(scores + m * stride + (tile + t) * kTileRows, total[m][t]);
 }
 
-// The query times a group's scales; what the minima add to each of its rows' scores.
-template <class Keys>
-static inline float fold_scales(const float* q, const std::uint16_t* scales, int dim, QueryDigits& out) {
-  split_query<Keys>([&](int c) { return load(q + c) * load_f16(scales + c); }, dim, out);
-  F32 bias = zero();
-  for (int c = 0; c < dim; c += 16) bias = fma(load(q + c), load_f16(scales + dim + c), bias);
+// Tiles [first, last).
+template <class Keys, int M>
+static inline void score_code_range(const TileRun& keys, int first, int last, const QueryWords* q, const float* bias,
+                                    float* scores, std::size_t stride) {
+  constexpr int kT = code_tiles<M>();
+  for (int t = first; t < last; ++t) prefetch_after(keys, t);
+  for (; first + kT <= last; first += kT) score_code_tiles<Keys, M, kT>(keys, first, q, bias, scores, stride);
+  for (; first < last; ++first) score_code_tiles<Keys, M, 1>(keys, first, q, bias, scores, stride);
+}
+
+// The query times a group's scales, of one step; what the minima add to each of its rows' scores.
+static inline float fold_scales(const float* q, const std::uint16_t* scales, int dim, QueryWords& out) {
+  float x[kMaxHeadDim];
+  F32 largest = zero(), bias = zero();
+  for (int c = 0; c < dim; c += 16) {
+    const F32 scaled = load(q + c) * load_f16(scales + c);
+    store(x + c, scaled);
+    largest = max(largest, abs(scaled));
+    bias = fma(load(q + c), load_f16(scales + dim + c), bias);
+  }
+  const float top = hmax(largest);
+  const F32 inverse = splat(top > kTiny ? kQueryLimit / top : 0.0F);
+  for (int c = 0; c < dim; c += 16) store_words(out.x + c, round_i32(load(x + c) * inverse));
+  for (int g = 0; g < groups_of(dim); ++g) out.step[g] = top / kQueryLimit, out.offset[g] = 0;
   return hsum(bias);
+}
+
+// A query is folded for several groups, one after the other, so that the machine can work on them beside each other.
+constexpr int kFolded = 4;
+
+template <class Keys, int M>
+static inline void score_by_channel(const TileRun& keys, const float* q, float* scores, std::size_t stride) {
+  QueryWords words[kFolded][M];
+  float bias[kFolded][M];
+  int begins[kFolded + 1];  // the groups' first tiles, and the end
+  for (int t = 0; t < keys.tiles();) {
+    int groups = 0;
+    for (; t < keys.tiles(); ++t) {
+      if (groups > 0 && keys.scales[t] == keys.scales[t - 1]) continue;
+      if (groups == kFolded) break;
+      const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
+      for (int m = 0; m < M; ++m)
+        bias[groups][m] =
+            fold_scales(q + static_cast<std::ptrdiff_t>(m) * keys.dim, scales, keys.dim, words[groups][m]);
+      begins[groups++] = t;
+    }
+    begins[groups] = t;
+    for (int g = 0; g < groups; ++g)
+      score_code_range<Keys, M>(keys, begins[g], begins[g + 1], words[g], bias[g], scores, stride);
+  }
 }
 
 template <class Keys>
 static void score_codes(const TileRun& keys, const float* q, int queries, float* scores, std::size_t stride) {
-  const int tiles = keys.tiles(), dim = keys.dim;
   for_query_blocks(queries, [&]<int M>(int first) {
-    QueryDigits digits[M];
-    float bias[M] = {};
-    const auto query = [&](int m) { return q + static_cast<std::ptrdiff_t>(first + m) * dim; };
-    for (int m = 0; m < M && !Keys::kByChannel; ++m)
-      split_query<Keys>([&](int c) { return load(query(m) + c); }, dim, digits[m]);
-    for (int t = 0; t < tiles; ++t) {
-      prefetch_after(keys, t);
-      const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
-      if (Keys::kByChannel && (t == 0 || keys.scales[t] != keys.scales[t - 1]))
-        for (int m = 0; m < M; ++m) bias[m] = fold_scales<Keys>(query(m), scales, dim, digits[m]);
-      score_codes_tile<Keys, M>(keys.codes[t], scales, dim, digits, bias, scores + first * stride + t * kTileRows,
-                                stride);
+    const float* const x = q + static_cast<std::ptrdiff_t>(first) * keys.dim;
+    if constexpr (Keys::kByChannel) {
+      score_by_channel<Keys, M>(keys, x, scores + first * stride, stride);
+    } else {
+      QueryWords words[M];
+      for (int m = 0; m < M; ++m) words_of<Keys>(x + static_cast<std::ptrdiff_t>(m) * keys.dim, keys.dim, words[m]);
+      constexpr int kT = code_tiles<M>();
+      for (int t = 0; t < keys.tiles(); t += kT)
+        score_code_range<Keys, M>(keys, t, t + kT < keys.tiles() ? t + kT : keys.tiles(), words, nullptr,
+                                  scores + first * stride, stride);
     }
   });
 }
@@ -215,13 +267,9 @@ static inline void split_weights(const Normalised& weights, const Normalised& sc
 }
 
 // What the minima of the group's rows add.
-static inline float mixed_minima(const TileRun& values, int tile, int tiles, int group, const Normalised& weights) {
+static inline float mixed_minima(const F32* minima, int tiles, const Normalised& weights) {
   F32 sum = zero();
-  for (int t = 0; t < tiles; ++t) {
-    const auto* const minima =
-        reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + (groups_of(values.dim) + group) * kTileRows;
-    sum = fma(weights.x[t], inside(load_f16(minima), (tile + t) * kTileRows, values.first, values.last), sum);
-  }
+  for (int t = 0; t < tiles; ++t) sum = fma(weights.x[t], minima[t], sum);
   return hsum(sum) * weights.largest;
 }
 
@@ -303,13 +351,18 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
       }
       float* o = out + static_cast<std::ptrdiff_t>(q) * values.dim;
       for (int g = 0; g * kScaleGroup < values.dim; ++g) {
-        const auto load_scales = [&](int t) {
-          return load_f16(reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + g * kTileRows);
+        const auto load_group = [&](int t, int group) {
+          return load_f16(reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + group * kTileRows);
         };
+        const auto load_scales = [&](int t) { return load_group(t, g); };
+        const auto load_minima = [&](int t) { return load_group(t, groups_of(values.dim) + g); };
         normalise(values, tile, tiles, kWeightLimit, load_scales, scales);
+        F32 minima[kMixTiles];
+        for (int t = 0; t < tiles && Values::kMinima; ++t)
+          minima[t] = inside(load_minima(t), (tile + t) * kTileRows, values.first, values.last);
         for (int m = 0; m < M; ++m) {
           split_weights(w[m], scales, tiles, digits[m]);
-          if (Values::kMinima) digits[m].bias = mixed_minima(values, tile, tiles, g, w[m]);
+          if (Values::kMinima) digits[m].bias = mixed_minima(minima, tiles, w[m]);
         }
         if (group_vectors(values.dim, g) == 2)
           mix_codes_group<Values, M, 2>(values, tile, tiles, g * kScaleGroup, digits, o);

@@ -76,15 +76,17 @@ static void unpack_float_values(const TileRun& values, float* out) {
   }
 }
 
-// A dot product with one of these picks one of the four bytes of each lane.
-alignas(16) constexpr std::uint8_t kPick[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+// A dot product with one of these picks one of the four bytes, or the two words, of each lane.
+alignas(16) constexpr std::uint8_t kPickByte[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+alignas(8) constexpr std::int16_t kPickWord[4] = {1, 0, 0, 1};
 
 // What the code of a channel is multiplied by, and what is added, for 16 rows.
 template <class Keys>
 static inline void unpack_key_channels(Bytes stored, const F32* scale, const F32* least, float* out) {
   for (int i = 0; i < Keys::kParts; ++i)
     for (int j = 0; j < 4; ++j, out += kTileRows) {
-      const I32 code = Keys::dot(splat_i32(-Keys::kOffset), Keys::part(stored, i), splat4(kPick + 4 * j));
+      const Bytes part = Keys::part(stored, i), words = j % 2 == 0 ? even_bytes(part) : odd_bytes(part);
+      const I32 code = dot2(splat_i32(-Keys::kOffset), words, splat4(kPickWord + j / 2 * 2));
       const int c = Keys::kByChannel ? 4 * i + j : 0;
       store(out, least ? fma(to_f32(code), scale[c], least[c]) : to_f32(code) * scale[c]);
     }
@@ -130,7 +132,7 @@ static void unpack_code_values(const TileRun& values, float* out) {
         const Bytes part = Values::part(load_bytes(codes), r / 4 % Values::kParts);
         for (int j = 0; j < 4; ++j) {
           const int row = t * kTileRows + r + j;
-          const F32 code = to_f32(dot4_small(splat_i32(-Values::kOffset), splat4(kPick + 4 * j), part));
+          const F32 code = to_f32(dot4_small(splat_i32(-Values::kOffset), splat4(kPickByte + 4 * j), part));
           const bool used = row >= values.first && row < values.last;
           const F32 x =
               Values::kMinima ? fma(code, splat(scale[r + j]), splat(least[r + j])) : code * splat(scale[r + j]);

@@ -17,9 +17,12 @@
 //             shift_right<bits>(x) (zeros enter)
 //             round_i32(x)           to nearest even, |x| < 2^22
 //             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
+//             store_words(p, x) (int16, of each four lanes in the order 0, 2, 1, 3: that of even_bytes, then odd_bytes)
 // Bytes:      load_bytes(p) store_bytes(p, x) splat4(p) (4 bytes repeated)
 //             low_nibbles(x) high_nibbles(x)                        each byte's half, as 0..15
 //             bit_pairs<i>(x)                                       bits 2 i and 2 i + 1 of each byte, as 0..3
+//             even_bytes(x) odd_bytes(x)                            16-bit words of bytes 0, 2, … or 1, 3, …
+//             dot2(acc, x, y)        acc + sum over each lane's 2 words of x * y (both signed), exact
 //             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 //             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline

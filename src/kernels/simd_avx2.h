@@ -161,6 +161,19 @@ static inline Bytes bit_pairs(Bytes x) {
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, 2 * i), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 2 * i), mask)};
 }
 // vpmaddubsw adds two products in 16 bits and saturates: u <= 127 fits always.
+static inline void store_words(std::int16_t* p, I32 x) {
+  constexpr int kPairs = 0b11011000;  // lanes 0, 2, 1, 3
+  const __m256i words = _mm256_packs_epi32(_mm256_shuffle_epi32(x.a, kPairs), _mm256_shuffle_epi32(x.b, kPairs));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, kPairs));
+}
+static inline Bytes even_bytes(Bytes x) {
+  const __m256i low = _mm256_set1_epi16(255);
+  return {_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)};
+}
+static inline Bytes odd_bytes(Bytes x) { return {_mm256_srli_epi16(x.a, 8), _mm256_srli_epi16(x.b, 8)}; }
+static inline I32 dot2(I32 acc, Bytes x, Bytes y) {
+  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
+}
 static inline __m256i dot4_small_of_8(__m256i acc, __m256i u, __m256i s) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
 }

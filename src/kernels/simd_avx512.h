@@ -115,6 +115,13 @@ static inline Bytes bit_pairs(Bytes x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 2 * i), _mm512_set1_epi8(3))};
 }
 static inline I32 times_128(I32 x) { return {_mm512_slli_epi32(x.v, 7)}; }
+static inline void store_words(std::int16_t* p, I32 x) {
+  const __m512i pairs = _mm512_shuffle_epi32(x.v, _MM_PERM_DBCA);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(pairs));
+}
+static inline Bytes even_bytes(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi16(255))}; }
+static inline Bytes odd_bytes(Bytes x) { return {_mm512_srli_epi16(x.v, 8)}; }
+static inline I32 dot2(I32 acc, Bytes x, Bytes y) { return {_mm512_dpwssd_epi32(acc.v, x.v, y.v)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) { return dot4(acc, u, s); }
 [[gnu::always_inline]] static inline void prefetch(const void* p) {

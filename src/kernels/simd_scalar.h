@@ -172,6 +172,25 @@ static inline Bytes bit_pairs(Bytes x) {
   return x;
 }
 static inline I32 times_128(const I32& x) { return x * splat_i32(128); }
+static inline void store_words(std::int16_t* p, const I32& x) {
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 4; ++j) p[i + j] = static_cast<std::int16_t>(x.v[i + (j % 2 == 0 ? j / 2 : 2 + j / 2)]);
+}
+static inline Bytes even_bytes(Bytes x) {
+  for (int i = 1; i < 64; i += 2) x.v[i] = 0;
+  return x;
+}
+static inline Bytes odd_bytes(Bytes x) {
+  for (int i = 0; i < 64; i += 2) x.v[i] = x.v[i + 1], x.v[i + 1] = 0;
+  return x;
+}
+static inline I32 dot2(I32 acc, const Bytes& x, const Bytes& y) {
+  std::int16_t a[32], b[32];
+  __builtin_memcpy(a, x.v, 64);
+  __builtin_memcpy(b, y.v, 64);
+  for (int i = 0; i < 32; ++i) acc.v[i / 2] += a[i] * b[i];
+  return acc;
+}
 static inline I32 dot4(I32 acc, const Bytes& u, const Bytes& s) {
   for (int i = 0; i < 64; ++i) acc.v[i / 4] += u.v[i] * static_cast<std::int8_t>(s.v[i]);
   return acc;

@@ -78,7 +78,7 @@ std::vector<float> padded_queries(const Size& size, std::uint32_t seed) {
 double score_tolerance(Format format) { return has_minima(format) ? 4e-3 : has_scales(format) ? 2e-3 : 5e-5; }
 double weight_tolerance(Format format) { return has_minima(format) ? 2e-4 : has_scales(format) ? 1e-4 : 1e-6; }
 
-// Integer formats: a query's channel is off by up to max|q| / 64516, a score by the random sum of such errors.
+// Integer formats: a query's channel is off by up to max|q| / 65534, a score by the random sum of such errors.
 TEST(Attend, ScoresOfEveryFormat) {
   for (const Isa isa : present())
     for (const Format format : formats_of(RowKind::kKey))
