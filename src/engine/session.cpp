@@ -119,8 +119,8 @@ std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logit
 
 void Session::end_step(std::size_t tokens, Phase phase) {
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
-  if (phase != Phase::kDecode && options_.spec->prunes()) work_.give_back();  // of all the prompt's tokens at once
-  const bool is_probed = phase == Phase::kPromptEnd && probe_;                // whose end comes after the probe
+  if (phase == Phase::kPromptEnd) work_.give_back();            // a token's is enough from here on
+  const bool is_probed = phase == Phase::kPromptEnd && probe_;  // whose end comes after the probe
   kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens), &pool_);
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
 }

@@ -2,6 +2,8 @@
 // The two real models against Hugging Face transformers in float32 (tests/golden/real, tools/golden_logits.py), where
 // their files are there (./dev model smollm2 gemma3).
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -18,6 +20,12 @@ constexpr bool kInstrumented = true;  // some 20 times slower: part of the text 
 #else
 constexpr bool kInstrumented = false;
 #endif
+
+std::size_t resident_bytes() {
+  std::size_t all = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
 
 class RealModel : public ::testing::TestWithParam<std::string> {
  protected:
@@ -172,6 +180,31 @@ TEST_P(RealModel, MiniCacheKeepsFewRowsApart) {
   EXPECT_LT(by_distance, .015);  // 0.0101 of these 269 tokens; of WikiText-2 0.0098 of 256 tokens, 0.0054 of 512
   EXPECT_GT(by_distance, 0);
   EXPECT_NEAR(fraction("minicache(rule=top)"), .05, 1.0 / static_cast<double>(tokens_.size()));
+}
+
+// What a session holds beside its cache is the same whatever the spec: two sessions differ by what their caches hold.
+TEST_P(RealModel, ResidentMemoryFollowsWhatTheCacheHolds) {
+  if (GetParam() != "smollm2" || kInstrumented) GTEST_SKIP() << "measured on SmolLM2; sanitizers keep freed memory";
+  std::vector<Token> prompt;
+  while (prompt.size() < 2000) prompt.insert(prompt.end(), tokens_.begin(), tokens_.end());
+  prompt.resize(2000);
+  struct Bytes {
+    double resident, held;
+  };
+  const auto after_prompt = [&](const std::string& spec) -> Bytes {
+    Session s = session(spec, 512);
+    s.prompt(prompt);
+    ::malloc_trim(0);
+    return {static_cast<double>(resident_bytes()), static_cast<double>(s.kv().bytes().total())};
+  };
+  after_prompt("full");  // what the first one leaves to the process
+  const Bytes full = after_prompt("full");
+  EXPECT_GT(full.held, 45e6);
+  for (const char* spec : {"k4v4 + rotate", "snapkv(keep=0.25)", "fastgen(recovery=0.9)", "minicache + k4v4"}) {
+    const Bytes folded = after_prompt(spec);
+    // and a little: each head's lists and last blocks begin or end within a page
+    EXPECT_NEAR(full.resident - folded.resident, full.held - folded.held, 0.05 * full.held + 1.5e6) << spec;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, RealModel, ::testing::Values("smollm2", "gemma3"));
