@@ -43,7 +43,8 @@ struct ThreadBuffers {
   std::vector<RowRange> visible;           // [tokens]
   std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers;  // [plane][tiles]
-  std::vector<float> unwanted;             // [rows] sums where the largest weight is asked for
+  std::vector<float> lse;                  // [query rows] observed
+  std::vector<std::int32_t> far_columns;   // [query rows] observed: how many of its scores count as far besides
 };
 
 // Tokens [first_token, first_token + tokens) of an observed prompt as the rows of one KV head meet them, but for those
@@ -113,11 +114,11 @@ class Attention {
  private:
   void plan_partitions(int query, int kv_head);
   void plan_observed(int query, int kv_head);
-  void observe_scores(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
-                      ThreadBuffers& thread) const;
+  void prepare_observed(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
+                        ThreadBuffers& thread) const;
+  void add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
-  void weigh(const Observe& what, std::span<float> scores, float lse, float* sums, ThreadBuffers& thread) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
   void run_prompt_partition(const Segment& segment, RowRange rows, const float* q, int tokens, float* partial,
                             ThreadBuffers& thread) const;

@@ -105,14 +105,6 @@ void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) 
     run_observed_tile(block, token, std::min(tile_tokens, tokens - token), thread);
 }
 
-// Scores become weights, which are counted.
-void Attention::weigh(const Observe& what, std::span<float> scores, float lse, float* sums,
-                      ThreadBuffers& thread) const {
-  if (what.most) grow(thread.unwanted, scores.size());
-  kernels_.weigh(scores.data(), static_cast<int>(scores.size()), lse, what.most ? thread.unwanted.data() : sums);
-  for (std::size_t row = 0; what.most && row < scores.size(); ++row) sums[row] = std::max(sums[row], scores[row]);
-}
-
 void Attention::run_observed_tile(const ObservedBlock& block, int first_token, int tokens,
                                   ThreadBuffers& thread) const {
   const Query& query = queries_[block.query];
@@ -131,31 +123,53 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
   grow(thread.scores, query_rows * static_cast<std::size_t>(tiles.padded_rows()));
   const float* const q = queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread);
   score_blocks(segment, tiles, q, static_cast<int>(query_rows), thread);
+  grow(thread.lse, query_rows);
+  grow(thread.far_columns, query_rows);
   for (int t = 0; t < tokens; ++t)
-    for (int j = 0; j < group_ && !thread.visible[t].empty(); ++j)
-      observe_scores(block, tiles, first_token, t, j, thread);
+    for (int j = 0; j < group_; ++j) prepare_observed(block, tiles, first_token, t, j, thread);
+  add_weights(block, tiles, tokens, thread);
 }
 
-// Of query head j of the group, for the tile's t-th token: scores become weights, which are counted.
-void Attention::observe_scores(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
-                               ThreadBuffers& thread) const {
+// Of query head j of the group, for the tile's t-th token: what its scores become weights with.
+void Attention::prepare_observed(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
+                                 ThreadBuffers& thread) const {
   const Query& query = queries_[block.query];
   const Observe& what = query.observation.what;
   const int token = first_token + t, head = block.kv_head * group_ + j;
-  const float lse = query.lse[static_cast<std::ptrdiff_t>(token) * shape_.heads + head];
-  if (lse == kNoScore) return;
-  const auto n = static_cast<std::size_t>(tiles.padded_rows());
-  float* const scores = thread.scores.data() + static_cast<std::size_t>(t * group_ + j) * n;
+  const auto row = static_cast<std::size_t>(t * group_ + j);
+  float* const scores = thread.scores.data() + row * static_cast<std::size_t>(tiles.padded_rows());
   if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
   mask(scores, tiles, thread.visible[t]);
-  float* const sums = query.observation.mass[block.kv_head] + block.before + tiles.base -
-                      std::size_t{block.segment->first_tile()} * kTileRows +
-                      static_cast<std::size_t>(what.by_query_head ? j * what.kinds() : 0) * block.all;
   const auto distance = static_cast<float>(query.pos[token] - what.first_query);
+  const float lse = query.lse[static_cast<std::ptrdiff_t>(token) * shape_.heads + head];
   const float counts = what.slope == 0 ? 0 : std::log1p(what.slope * distance);
-  weigh(what, {scores, n}, lse - counts, sums, thread);
+  thread.lse[row] = lse == kNoScore ? std::numeric_limits<float>::infinity() : lse - counts;  // then no weight at all
   const RowRange far = thread.far[t];
-  if (!far.empty()) kernels_.add(scores, static_cast<int>(far.last - tiles.base), sums + block.all);
+  thread.far_columns[row] = far.empty() ? 0 : static_cast<std::int32_t>(far.last - tiles.base);
+}
+
+// The weights of the prepared scores are counted: in the tokens' order, however the prompt is cut.
+void Attention::add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const {
+  const Query& query = queries_[block.query];
+  const Observe& what = query.observation.what;
+  const auto n = static_cast<std::size_t>(tiles.padded_rows());
+  float* const first_sums = query.observation.mass[block.kv_head] + block.before + tiles.base -
+                            std::size_t{block.segment->first_tile()} * kTileRows;
+  const int lists = what.by_query_head ? group_ : 1;
+  for (int j = 0; j < lists; ++j) {
+    float* const sums = first_sums + static_cast<std::size_t>(j * what.kinds()) * block.all;
+    const bool far = what.far > 0;
+    kernels_.weigh({.scores = thread.scores.data() + static_cast<std::size_t>(j) * n,
+                    .stride = n,
+                    .rows = tokens * group_ - j,
+                    .step = lists,
+                    .n = static_cast<int>(n),
+                    .lse = thread.lse.data() + j,
+                    .sums = sums,
+                    .most = what.most,
+                    .far = far ? thread.far_columns.data() + j : nullptr,
+                    .far_sums = far ? sums + block.all : nullptr});
+  }
 }
 
 }  // namespace lamina

@@ -48,6 +48,20 @@ struct Fold {
   int dim = 0;
 };
 
+// The weights exp(score - lse[row]) of [rows][n] scores (n a multiple of 16; scores possibly -inf), of every step-th
+// row, are added to sums[n], one row after the other, or sums[n] become the largest. far[row]: how many first columns
+// of the row are added to far_sums[n] besides; null: none.
+struct Weigh {
+  const float* scores = nullptr;
+  std::size_t stride = 0;
+  int rows = 0, step = 1, n = 0;
+  const float* lse = nullptr;
+  float* sums = nullptr;
+  bool most = false;
+  const std::int32_t* far = nullptr;
+  float* far_sums = nullptr;
+};
+
 struct AttendKernels {
   // scores[i * stride + row] = dot(q[i * dim ...], key row), for all rows of the run's tiles: those outside
   // [first, last) are garbage. Codes meet the query as 16-bit integers; where scales are by channel, they are folded
@@ -58,9 +72,8 @@ struct AttendKernels {
   void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
   // One step of an online softmax: see Fold.
   void (*fold)(const Fold& fold);
-  // n scores (a multiple of 16, possibly -inf) become weights exp(score - lse), which are added to sums[n].
-  void (*weigh)(float* scores, int n, float lse, float* sums);
-  void (*add)(const float* x, int n, float* sums);  // sums += x
+  // What queries give rows: see Weigh.
+  void (*weigh)(const Weigh& weigh);
   // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
   void (*apply_gains)(const std::byte* const* gains, int tiles, float* x);
 

@@ -33,20 +33,32 @@ static void fold(const Fold& f) {
     fold_row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
 }
 
-static void weigh(float* scores, int n, float lse, float* sums) {
-  const F32 shift = splat(lse);
-  for (int i = 0; i < n; i += 16) {
-    const F32 weight = exp(load(scores + i) - shift);
-    store(scores + i, weight);
-    store(sums + i, load(sums + i) + weight);
+// Columns [column, column + 16 V) of all rows.
+template <int V>
+static inline void weigh_columns(const Weigh& w, int column) {
+  F32 sums[V], far_sums[V];
+  for (int v = 0; v < V; ++v) sums[v] = load(w.sums + column + 16 * v);
+  for (int v = 0; v < V && w.far; ++v) far_sums[v] = load(w.far_sums + column + 16 * v);
+  for (int row = 0; row < w.rows; row += w.step) {
+    const float* const scores = w.scores + static_cast<std::size_t>(row) * w.stride + column;
+    const F32 shift = splat(w.lse[row]);
+    for (int v = 0; v < V; ++v) {
+      const F32 weight = exp(load(scores + 16 * v) - shift);
+      sums[v] = w.most ? max(sums[v], weight) : sums[v] + weight;
+      if (!w.far) continue;
+      const int far = w.far[row] - column - 16 * v;
+      far_sums[v] = far_sums[v] + first_n(weight, far < 0 ? 0 : far > 16 ? 16 : far, zero());
+    }
   }
+  for (int v = 0; v < V; ++v) store(w.sums + column + 16 * v, sums[v]);
+  for (int v = 0; v < V && w.far; ++v) store(w.far_sums + column + 16 * v, far_sums[v]);
 }
 
-static void add_to(const float* x, int n, float* sums) {
-  for (int i = 0; i < n; i += 16) {
-    const int left = n - i < 16 ? n - i : 16;
-    store_n(sums + i, load_n(sums + i, left) + load_n(x + i, left), left);
-  }
+static void weigh(const Weigh& w) {
+  constexpr int kVectors = kRegisters >= 32 ? 4 : 1;
+  int column = 0;
+  for (; column + 16 * kVectors <= w.n; column += 16 * kVectors) weigh_columns<kVectors>(w, column);
+  for (; column < w.n; column += 16) weigh_columns<1>(w, column);
 }
 
 static void apply_gains(const std::byte* const* gains, int tiles, float* x) {
@@ -279,7 +291,6 @@ const AttendKernels kAttendKernels = {
             mix_codes<ValuesInt4>, mix_codes<ValuesAsym4>, mix_codes<ValuesAsym2>, nullptr, nullptr},
     .fold = fold,
     .weigh = weigh,
-    .add = add_to,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
                     unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>, unpack_code_keys<KeysAsym4>,

@@ -225,24 +225,54 @@ TEST(Attend, FoldIsAnOnlineSoftmax) {
 }
 
 TEST(Attend, WeighAddsWeightsToSums) {
+  constexpr int kRows = 5, kStride = 96;
   std::mt19937 random(17);
   for (const Isa isa : present())
-    for (const int n : {16, 48}) {
-      std::vector<float> scores = random_floats(random, 64), sums = random_floats(random, 64);
-      scores[0] = scores[7] = scores[n - 1] = -kInf;  // nobody's rows
-      const std::vector<float> before = scores, old = sums;
-      const float lse = 2.5F;
-      attend_kernels(isa).weigh(scores.data(), n, lse, sums.data());
-      for (int i = 0; i < 64; ++i) {
-        const double weight = i < n ? std::exp(double{before[i]} - lse) : 0;
-        EXPECT_NEAR(scores[i], i < n ? weight : before[i], 1e-6) << name(isa);
-        EXPECT_NEAR(sums[i], old[i] + weight, 1e-6) << name(isa);
-      }
-      for (const int i : {0, 7, n - 1}) {
-        EXPECT_EQ(scores[i], 0);
-        EXPECT_EQ(sums[i], old[i]);
-      }
-    }
+    for (const bool most : {false, true})
+      for (const int n : {16, 48, 80})
+        for (const int step : {1, 2}) {
+          std::vector<float> scores = random_floats(random, area(kRows, kStride)),
+                             sums = random_floats(random, kStride);
+          for (float& sum : sums) sum = std::fabs(sum);
+          for (const int i : {0, 7, n - 1})
+            for (int row = 0; row < kRows; ++row) scores[row * kStride + i] = -kInf;  // nobody sees these
+          const std::vector<float> lse = {2.5F, -1, kInf, 0, 1}, old = sums;
+          const std::vector<std::int32_t> far = {0, n, 5, 17, 3};
+          std::vector<float> far_sums(kStride, 0.5F);
+          attend_kernels(isa).weigh({.scores = scores.data(),
+                                     .stride = kStride,
+                                     .rows = kRows,
+                                     .step = step,
+                                     .n = n,
+                                     .lse = lse.data(),
+                                     .sums = sums.data(),
+                                     .most = most,
+                                     .far = far.data(),
+                                     .far_sums = far_sums.data()});
+          for (int i = 0; i < kStride; ++i) {
+            double want = old[i], want_far = 0.5;
+            for (int row = 0; row < kRows && i < n; row += step) {
+              const double weight = std::exp(double{scores[row * kStride + i]} - lse[row]);
+              want = most ? std::max(want, weight) : want + weight;
+              if (i < far[row]) want_far += weight;
+            }
+            EXPECT_NEAR(sums[i], want, 1e-6 * (1 + want))
+                << name(isa) << " n " << n << " step " << step << " column " << i;
+            EXPECT_NEAR(far_sums[i], want_far, 1e-6 * (1 + want_far))
+                << name(isa) << " n " << n << " step " << step << " column " << i;
+          }
+          for (const int i : {0, 7, n - 1}) EXPECT_EQ(sums[i], old[i]);
+          std::vector<float> again = old;
+          attend_kernels(isa).weigh({.scores = scores.data(),
+                                     .stride = kStride,
+                                     .rows = kRows,
+                                     .step = step,
+                                     .n = n,
+                                     .lse = lse.data(),
+                                     .sums = again.data(),
+                                     .most = most});
+          EXPECT_EQ(again, sums);
+        }
 }
 
 TEST(Attend, RowKernelsAgreeWithScalar) {
