@@ -41,7 +41,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                            "expected(keep=12) + k8v4",
                                            "map(0_0_2) + expected(keep=30%,sinks=2) + f32",
                                            "tokens(0-1=kvzip(keep=12,piece=16))",
-                                           "fastgen(recovery=0.6) + k8v8"};
+                                           "fastgen(recovery=0.6) + k8v8",
+                                           "pyramidinfer(keep=0.5,min=4) + k8v4",
+                                           "map(0_0_2) + pyramidinfer(keep=0.3,recent=0.1,min=4,sinks=2)"};
   if (size < 2) return 0;
   lamina::KvShape shape;
   shape.layers = 3;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -162,15 +163,16 @@ class KvOps {
     const bool probes = spec_->probes() > 0 && phase == Phase::kPromptEnd;
     if (probes) phase = Phase::kPrompt;
     note_classes(t, tokens);
-    std::vector<float> k(static_cast<std::size_t>(tokens * shape_.kv_heads * shape_.head_dim)), v(k.size());
+    std::vector<Pos> pos(static_cast<std::size_t>(tokens));
+    std::iota(pos.begin(), pos.end(), t.kv.length());
     for (int layer = 0; layer < shape_.layers; ++layer) {
-      if (spec_->layers[LayerId{layer}].writes) {
-        for (float& x : k) x = random();
-        for (float& x : v) x = random();
-        t.kv.append(LayerId{layer}, t.kv.length(), tokens, k.data(), v.data());
-        t.naive.append(LayerId{layer}, tokens, k.data(), v.data());
-      }
+      if (spec_->layers[LayerId{layer}].writes) append(t, LayerId{layer}, pos);
       observe(t, LayerId{layer}, tokens, phase);
+      if (phase == Phase::kDecode) continue;
+      const Keep keep = t.kv.survivors(LayerId{layer}, tokens, pos);
+      check(keep == t.naive.survivors(LayerId{layer}, tokens, pos), "the rows that the next layer gets");
+      std::ranges::transform(keep, pos.begin(), [&](std::uint32_t row) { return pos[row]; });
+      pos.resize(keep.size());
     }
     check(t.kv.bytes().mass == t.naive.mass_bytes() + staged_bytes_, "bytes of what is staged");
     staged_bytes_ = 0;
@@ -180,6 +182,14 @@ class KvOps {
     probe(t, 20);
     t.kv.commit(Phase::kPromptEnd, 0);
     t.naive.commit(Phase::kPromptEnd, 0);
+  }
+
+  void append(Twins& t, LayerId layer, std::span<const Pos> pos) {
+    std::vector<float> k(pos.size() * static_cast<std::size_t>(shape_.kv_heads * shape_.head_dim)), v(k.size());
+    for (float& x : k) x = random();
+    for (float& x : v) x = random();
+    t.kv.append(layer, pos, k.data(), v.data());
+    t.naive.append(layer, pos, k.data(), v.data());
   }
 
   void note_classes(Twins& t, int tokens) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <memory>
 #include <numbers>
+#include <numeric>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -33,14 +35,15 @@ class NaiveSequence {
     check(!spec_->rotate, "rows are not rotated");
   }
 
-  void append(LayerId layer, int tokens, const float* k, const float* v) {
+  void append(LayerId layer, std::span<const Pos> pos, const float* k, const float* v) {
+    const int tokens = static_cast<int>(pos.size());
     const Route& route = spec_->layers[layer];
     const auto slot = static_cast<std::size_t>(index(*route.writes));
     for (NaiveSet& set : slots_[slot])
       for (int t = 0; t < tokens; ++t) {
-        if (route.view == 0) set.rows.push_back({.pos = length + t, .k = {}, .v = {}});
+        if (route.view == 0) set.rows.push_back({.pos = pos[static_cast<std::size_t>(t)], .k = {}, .v = {}});
         NaiveRow& row = set.rows[set.rows.size() - static_cast<std::size_t>(route.view == 0 ? 1 : tokens - t)];
-        check(row.pos == length + t && row.raw, "the twin's own rows");
+        check(row.pos == pos[static_cast<std::size_t>(t)] && row.raw, "the twin's own rows");
         for (auto* tensor : {&row.k, &row.v}) {
           auto& codes = tensor->codes[route.view];
           for (int h = set.first_head; h < set.first_head + set.heads; ++h) {
@@ -53,6 +56,12 @@ class NaiveSequence {
           tensor->gains[route.view].assign(codes.size(), 1);
         }
       }
+  }
+
+  void append(LayerId layer, int tokens, const float* k, const float* v) {
+    std::vector<Pos> pos(static_cast<std::size_t>(tokens));
+    std::iota(pos.begin(), pos.end(), length);
+    append(layer, pos, k, v);
   }
 
   // What is measured of a layer's queries in a step.
@@ -70,6 +79,21 @@ class NaiveSequence {
       set_columns(set, readers_of(slot, layer).first * set.heads, what.columns(shape_.query_group));
   }
   void see(const NaiveSeen& seen) { seen_.push_back(seen); }
+  // Which of a prompt's rows the layer after this one gets, by what was seen of them.
+  Keep survivors(LayerId layer, int tokens, std::span<const Pos> pos) const {
+    const auto slot = static_cast<std::size_t>(index(spec_->layers[layer].reads));
+    const auto heads = static_cast<std::size_t>(shape_.kv_heads);
+    if (!policy_of(slot) || !policy_of(slot)->prunes() || !observed(layer, tokens, Phase::kPrompt).any())
+      return every_row({.pos = pos});
+    std::vector<float> mass(pos.size() * heads);
+    for (const NaiveSeen& seen : seen_) {
+      const auto at = static_cast<std::size_t>(std::ranges::lower_bound(pos, seen.pos) - pos.begin());
+      if (seen.layer == layer && at < pos.size() && pos[at] == seen.pos)
+        mass[at * heads + static_cast<std::size_t>(seen.head)] += static_cast<float>(seen.weight);
+    }
+    return policy_of(slot)->prune(index(layer), shape_.layers, length, length + tokens,
+                                  {.pos = pos, .mass = mass, .columns = shape_.kv_heads});
+  }
   // What a probe's query gave a row of the prompt: the most of any stays.
   void see_most(const NaiveSeen& seen) {
     const auto slot = static_cast<std::size_t>(index(spec_->layers[seen.layer].reads));

@@ -77,7 +77,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"keyl2(keep=0.4,every=7) + k4v4 + grid(16)", 12}, Case{"keydiff(keep=0.3) + k8v8"},
                       Case{"keydiff(keep=25,every=9) + k4v4", 12}, Case{"map(0_0_2_2) + keydiff(keep=20) + grid(16)"},
                       Case{"expected(keep=20) + k8v4"}, Case{"map(0_0_1_1) + expected(keep=0.3,sinks=2) + k4v4"},
-                      Case{"expected(keep=9,epsilon=0.1) + bf16 + grid(16)", 12},
+                      Case{"expected(keep=9,epsilon=0.1) + bf16 + grid(16)", 12}, Case{"pyramidinfer(keep=0.5,min=4)"},
+                      Case{"pyramidinfer(keep=0.3,recent=0.1,min=4) + k8v4", 12},
+                      Case{"map(0_0_2_2) + pyramidinfer(keep=0.4,min=4,interval=2) + k4v4"},
                       Case{"kvzip(keep=20,piece=16) + k8v8"}, Case{"map(0_0_2_2) + kvzip(keep=0.3,share=head) + k4v4"},
                       Case{"tokens(0=full,1-2=h2o(heavy=9,recent=9),3=window(window=20)) + bits(0-1=f16,2-3=k4v4)"},
 
