@@ -136,8 +136,9 @@ void Attention::prepare_observed(const ObservedBlock& block, const Tiles& tiles,
   const Query& query = queries_[block.query];
   const Observe& what = query.observation.what;
   const int token = first_token + t, head = block.kv_head * group_ + j;
-  const auto row = static_cast<std::size_t>(t * group_ + j);
-  float* const scores = thread.scores.data() + row * static_cast<std::size_t>(tiles.padded_rows());
+  const int row = t * group_ + j;
+  float* const scores =
+      thread.scores.data() + static_cast<std::size_t>(row) * static_cast<std::size_t>(tiles.padded_rows());
   if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores);
   mask(scores, tiles, thread.visible[t]);
   const auto distance = static_cast<float>(query.pos[token] - what.first_query);
