@@ -3,17 +3,19 @@
 """Measures the tokens and bits axes and writes docs/tokens.md: what each method costs at 50, 25 and 12.5 % of the rows,
 what formats cost at equal tokens, and some of their combinations.
 
-    tools/tokens_tables.py [--only STAGE…] [--windows 6] [--items 50] [--threads 2] [--no-speed]
+    tools/tokens_tables.py [--only SECTION…] [--windows 6] [--items 50] [--threads 2]
 
-Calls are kept in build/layers like those of layers_tables.py: an interrupted run goes on where it stopped. Speeds want a
-machine that does nothing else.
+With --only these sections are measured and take their places in docs/tokens.md; the others stay. Calls are kept in
+build/layers like those of layers_tables.py: an interrupted run goes on where it stopped. Quality does not depend on what
+else the machine does; the sections of speeds want it for themselves.
 """
 import argparse
 import json
 import math
+import re
 from operator import eq
 
-from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, bench, call, call_json, map_spec, mib,
+from layers_tables import (EVAL_TEXT, MODELS, ROOT, SHARED, WORK, call, call_json, map_spec, mib,
                            model_path, strategy, table)
 
 PASSKEYS = SHARED / "passkey/passkey_examples.jsonl"
@@ -68,40 +70,33 @@ def retrieval(args, model, specs, *items):
         "eval", "passkey", "-m", model_path(model), *items, "-t", args.threads, "--kv", ";".join(some)))
 
 
-def cost_table(args, model, named, prompt, depth, passkey=True):
+def cost_table(args, model, named, prompt):
     named = [("full", "full"), *named]
     specs = [spec for _, spec in named]
     told = quality(args, model, specs, prompt)
-    found = [None] * len(specs)
-    if passkey:
-        found = retrieval(args, model, specs, "--length", prompt, "--items", args.items)
-    speed = bench(args, model_path(model), specs, 512, 32, depth) if args.speed else None
+    found = retrieval(args, model, specs, "--length", prompt, "--items", args.items)
     rows = []
-    for i, ((name, _), row, key) in enumerate(zip(named, told, found, strict=True)):
-        cells = [name, f"{row['perplexity']:.2f}", f"{row['kl_mean']:.4f}", f"{100 * row['top1_agreement']:.1f}",
-                 *([f"{100 * key['accuracy']:.0f}"] if passkey else []), f"{100 * row['kept_fraction']:.1f}", mib(row["kv_bytes"]),
-                 f"{row['kv_ratio']:.2f}"]
-        if speed:
-            cells += [f"{speed[2 * i]['median_ts']:.0f}", f"{speed[2 * i + 1]['median_ts']:.1f}",
-                      f"{speed[2 * i + 1]['median_ts'] / speed[1]['median_ts']:.2f}"]
-        rows.append(cells)
-    return table(["spec", "ppl", "KL", "top-1 %", *(["passkey %"] if passkey else []), "rows kept %", "MiB", "ratio"] +
-                 (["prompt t/s", "decode t/s", "of full"] if speed else []), rows)
+    for (name, _), row, key in zip(named, told, found, strict=True):
+        rows.append([name, f"{row['perplexity']:.2f}", f"{row['kl_mean']:.4f}", f"{100 * row['top1_agreement']:.1f}",
+                     f"{100 * key['accuracy']:.0f}", f"{100 * row['kept_fraction']:.1f}", mib(row["kv_bytes"]),
+                     f"{row['kv_ratio']:.2f}"])
+    return table(["spec", "ppl", "KL", "top-1 %", "passkey %", "rows kept %", "MiB", "ratio"], rows)
+
+
+def percent(fraction):
+    return f"{100 * fraction:g} %"
 
 
 def tokens_section(args, model, prompt):
-    text = [f"## {MODELS[model]}: a prompt of {prompt} tokens, then 128\n"]
-    for fraction in FRACTIONS:
-        text.append(f"\n{100 * fraction:g} % of the rows:\n\n" +
-                    cost_table(args, model, methods(model, fraction, prompt), prompt, prompt, passkey=prompt <= 1024))
-    return "".join(text)
+    return "\n".join(f"{percent(fraction)} of the rows:\n\n" + cost_table(args, model, methods(model, fraction, prompt), prompt)
+                     for fraction in FRACTIONS)
 
 
 def passkey_section(args):
     """The shared file: five items of 12,000 tokens, which only Gemma's context holds."""
     named = [("full", "full"), *methods("gemma3", 0.25, 12000)]
     found = retrieval(args, "gemma3", [spec for _, spec in named], "-f", PASSKEYS)
-    return "## Numbers hidden in 12,000 tokens, Gemma 3\n\n" + table(
+    return table(
         ["spec", "found"], [[name, f"{row['correct']} of {row['items']}"] for (name, _), row in zip(named, found, strict=True)])
 
 
@@ -123,7 +118,7 @@ def fastgen_section(args, model):
         if kept < 1:
             named.append((f"random, as many rows as at {recovery}", f"random(keep={kept:.4f})"))
             named.append((f"streaming, as many rows as at {recovery}", f"streaming(keep={row['kept_fraction'] * (1024 + SCORED):.0f})"))
-    return f"## FastGen on {MODELS[model]}\n\n" + cost_table(args, model, named, 1024, 1024)
+    return cost_table(args, model, named, 1024)
 
 
 def profile(model, tokens, recovery):
@@ -138,8 +133,8 @@ def profile(model, tokens, recovery):
 def choice_section(args):
     """How many heads get which policy, and whether they would get it still after some decoded tokens."""
     del args
-    text = ["## Which policy FastGen's heads get\n\nOf the first 1024 tokens; *same*: heads that would get the same "
-            "policy from the text with so many more tokens.\n"]
+    text = ["Of the first 1024 tokens; *same*: heads that would get the same policy from the text with so many more "
+            "tokens.\n"]
     for model, title in MODELS.items():
         rows = []
         for recovery in RECOVERIES:
@@ -157,20 +152,19 @@ def choice_section(args):
     return "".join(text)
 
 
-def bits_section(args, model):
-    formats = ["bf16", "k8v8", "k8v4", "k4v8", "k4v4", "k4v2", "k2v2", "kivi4", "kivi4(group=64)", "kivi4(group=128)",
-               "kivi2"]
-    named = [(spec, spec) for f in formats for spec in ([f] if f == "bf16" else [f, f"{f} + rotate"])]
+def formats(model):
+    terms = ["bf16", "k8v8", "k8v4", "k4v8", "k4v4", "k4v2", "k2v2", "kivi4", "kivi4(group=64)", "kivi4(group=128)",
+             "kivi2"]
+    named = [(spec, spec) for f in terms for spec in ([f] if f == "bf16" else [f, f"{f} + rotate"])]
     named += [(f"{f} + grid(512)", f"{f} + grid(512)") for f in ["k8v8", "k4v4", "k4v4 + rotate", "kivi4"]]
     layers = 29 if model == "smollm2" else 17
-    named += [(s, s) for s in [f"bits(0-1=f16,2-{layers}=k4v4) + rotate", f"bits(0-3=k8v8,4-{layers}=k4v4) + rotate"]]
-    return f"## Formats on {MODELS[model]}\n\n" + cost_table(args, model, named, 1024, 4096)
+    return named + [(s, s) for s in [f"bits(0-1=f16,2-{layers}=k4v4) + rotate", f"bits(0-3=k8v8,4-{layers}=k4v4) + rotate"]]
 
 
 TUNED = ["h2o(heavy=0.4,recent=0.4)", "pyramidinfer"]  # to a fifth less, as the KVSharer paper's appendix does
 
 
-def composition_section(args):
+def combinations():
     shared = map_spec(strategy("smollm2", "25%", "--objective", "beam"))
     named = [(s.replace(shared, "KVSharer 25 %"), s) for s in
              [shared, *TUNED, *[f"{shared} + {policy}" for policy in TUNED]]]
@@ -183,7 +177,45 @@ def composition_section(args):
               "h2o + k8v8", "h2o + k4v4 + rotate", "snapkv(keep=0.25) + k8v8", "snapkv(keep=0.25) + k4v4 + rotate",
               "snapkv(keep=0.25) + kivi4", "streaming(keep=0.25) + k4v4 + rotate", "fastgen(recovery=0.95) + k8v8",
               "fastgen(recovery=0.95) + k4v4 + rotate", "tokens(0-1=full,2-29=snapkv(keep=0.25)) + k8v8"]]
-    return f"## Combinations on {MODELS['smollm2']}\n\n" + cost_table(args, "smollm2", named, 1024, 4096)
+    return named
+
+
+def speed_row(name, row, full, times):
+    """A test beside full in the same run; of decoding also the bound: what full reads over what this reads."""
+    ratio = row["median_ts"] / full["median_ts"]
+    cells = [name, f"{row['median_ts']:.0f}", f"{ratio:.2f}"]
+    if times:
+        bound = full["all_bytes_read"] / row["all_bytes_read"]
+        cells += [f"{bound:.2f}", f"{100 * ratio / bound:.0f}"]
+    return cells
+
+
+def speed_table(args, model, named, *test):
+    named = [("full", "full"), *named]
+    rows = call_json("bench", "-m", model_path(model), "-t", args.threads, "-r", 3, *test, "--kv", ";".join(spec for _, spec in named))
+    decodes = rows[0]["n_gen"] > 0
+    return table(["spec", "t/s", "of full", *(["bound", "share of it, %"] if decodes else [])],
+                 [speed_row(name, row, rows[0], decodes) for (name, _), row in zip(named, rows, strict=True)])
+
+
+def speed_section(args, model):
+    quarter = methods(model, 0.25, 4096)
+    fastgen = [("fastgen", "fastgen")]
+    some = [(f, f) for f in ["k8v8", "k4v4 + rotate", "k4v2 + rotate", "kivi4", "kivi4(group=128)", "kivi2"]]
+    depth = 8000 if model == "smollm2" else 8192
+    text = ["A prompt of 1024 tokens:\n\n" + speed_table(args, model, quarter + fastgen + some, "-p", 1024, "-n", 0)]
+    for fraction in FRACTIONS:
+        text.append(f"Decoding after 4096 tokens, {percent(fraction)} of the rows:\n\n" +
+                    speed_table(args, model, methods(model, fraction, 4096), "-p", 0, "-n", 32, "-d", 4096))
+    for d in [4096, depth]:
+        text.append(f"Decoding after {d} tokens, FastGen and formats:\n\n" +
+                    speed_table(args, model, fastgen + some, "-p", 0, "-n", 32, "-d", d))
+    text.append(f"Decoding after {depth} tokens, {percent(0.25)} of the rows:\n\n" +
+                speed_table(args, model, methods(model, 0.25, depth), "-p", 0, "-n", 32, "-d", depth))
+    if model == "smollm2":
+        text.append("Decoding after 4096 tokens, combinations:\n\n" +
+                    speed_table(args, model, combinations(), "-p", 0, "-n", 32, "-d", 4096))
+    return "\n".join(text)
 
 
 MAP2 = "map(" + "_".join(str({7: 6, 29: 28}.get(layer, layer)) for layer in range(30)) + ")"
@@ -213,38 +245,47 @@ def readme_section(args):
 
 
 SECTIONS = {
-    "smollm2-1024": lambda args: tokens_section(args, "smollm2", 1024),
-    "smollm2-4096": lambda args: tokens_section(args, "smollm2", 4096),
-    "gemma3-1024": lambda args: tokens_section(args, "gemma3", 1024),
-    "gemma3-4096": lambda args: tokens_section(args, "gemma3", 4096),
-    "passkey-gemma3": passkey_section,
-    "fastgen-smollm2": lambda args: fastgen_section(args, "smollm2"),
-    "fastgen-gemma3": lambda args: fastgen_section(args, "gemma3"),
-    "choice": choice_section,
-    "bits-smollm2": lambda args: bits_section(args, "smollm2"),
-    "bits-gemma3": lambda args: bits_section(args, "gemma3"),
-    "combinations": composition_section,
+    "smollm2-1024": ("SmolLM2-135M: a prompt of 1024 tokens, then 128", lambda args: tokens_section(args, "smollm2", 1024)),
+    "smollm2-4096": ("SmolLM2-135M: a prompt of 4096 tokens, then 128", lambda args: tokens_section(args, "smollm2", 4096)),
+    "gemma3-1024": ("Gemma 3 270M: a prompt of 1024 tokens, then 128", lambda args: tokens_section(args, "gemma3", 1024)),
+    "gemma3-4096": ("Gemma 3 270M: a prompt of 4096 tokens, then 128", lambda args: tokens_section(args, "gemma3", 4096)),
+    "passkey-gemma3": ("Numbers hidden in 12,000 tokens, Gemma 3", passkey_section),
+    "fastgen-smollm2": ("FastGen on SmolLM2-135M", lambda args: fastgen_section(args, "smollm2")),
+    "fastgen-gemma3": ("FastGen on Gemma 3 270M", lambda args: fastgen_section(args, "gemma3")),
+    "choice": ("Which policy FastGen's heads get", choice_section),
+    "bits-smollm2": ("Formats on SmolLM2-135M", lambda args: cost_table(args, "smollm2", formats("smollm2"), 1024)),
+    "bits-gemma3": ("Formats on Gemma 3 270M", lambda args: cost_table(args, "gemma3", formats("gemma3"), 1024)),
+    "combinations": ("Combinations on SmolLM2-135M", lambda args: cost_table(args, "smollm2", combinations(), 1024)),
+    "speed-smollm2": ("Speed on SmolLM2-135M", lambda args: speed_section(args, "smollm2")),
+    "speed-gemma3": ("Speed on Gemma 3 270M", lambda args: speed_section(args, "gemma3")),
 }
+
+
+def write(measured):
+    """docs/tokens.md: its head, and of each section what was measured now or stood there."""
+    path = ROOT / "docs/tokens.md"
+    parts = re.split(r"^## (.*)\n\n", path.read_text(), flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True)) | measured
+    text = [(ROOT / "docs/tokens.head.md").read_text()]
+    text += [f"## {title}\n\n{sections[title].strip()}\n" for title, _ in SECTIONS.values() if title in sections]
+    path.write_text("\n".join(text))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=[*SECTIONS, "readme"], default=list(SECTIONS),
-                        help="these sections, to stdout")
+                        help="these sections; readme: the README's table, to stdout")
     parser.add_argument("--windows", type=int, default=6, help="windows of each perplexity")
     parser.add_argument("--items", type=int, default=50, help="hidden numbers of each retrieval")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-speed", dest="speed", action="store_false", help="quality only")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     assert SHARED.is_dir(), f"{SHARED} is missing"
     if args.only == ["readme"]:
         return print(readme_section(args))
-    sections = [SECTIONS[name](args) for name in args.only]
-    if set(args.only) != set(SECTIONS) or not args.speed:
-        return print("\n".join(sections))
-    head = (ROOT / "docs/tokens.head.md").read_text()
-    (ROOT / "docs/tokens.md").write_text(head + "\n" + "\n".join(sections))
+    for name in args.only:
+        title, measure = SECTIONS[name]
+        write({title: measure(args)})
 
 
 if __name__ == "__main__":
