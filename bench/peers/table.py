@@ -114,8 +114,11 @@ def details(rows, order, bandwidth):
 
 def refusals(samples):
     """Which configurations failed, once each, with their words."""
-    found = {(sample["model"], name(sample), sample["error"]): None for sample in samples if "error" in sample}
-    return [f"{model}: {configuration}: {error}" for model, configuration, error in found]
+    found = {}
+    for sample in samples:
+        if "error" in sample:
+            found.setdefault((sample["model"], sample["system"], sample["error"]), {})[name(sample)] = None
+    return [f"{model}: {'; '.join(names)}: {error}" for (model, _, error), names in found.items()]
 
 
 def self_test():
