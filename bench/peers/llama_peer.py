@@ -44,6 +44,7 @@ class Context:
         if not self.context:
             raise RuntimeError("llama_init_from_model refuses this configuration")
         self.memory = llama_cpp.llama_get_memory(self.context)
+        self.windowed = llama_cpp.llama_model_n_swa(model) > 0
         self.batch = llama_cpp.llama_batch_init(options["batch"], 0, 1)
         self.most = options["batch"]
         self.tokens = random_tokens(settings["model"], settings["cells"]).astype(numpy.int32)
@@ -97,7 +98,7 @@ class Context:
         if request["kind"] != "decode":
             self.prompt(min(tokens, WARM_UP))
             return self.prompt(tokens)
-        if self.length < depth:
+        if self.length < depth or (self.windowed and self.length > depth):  # a window's earlier rows may be gone
             self.cut(0)
             self.read(depth)
         self.cut(depth)
@@ -119,7 +120,8 @@ class Peer:
     def measure(self, request):
         if request["kind"] == "about":
             return {"about": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}, "
-                             f"{llama_cpp.llama_print_system_info().decode().strip()}"}
+                             f"{llama_cpp.llama_print_system_info().decode().strip()} batch 512 where none is "
+                             "named, n_batch = n_ubatch, one sequence, swa_full off"}
         options = request["options"]
         key = json.dumps(options)
         if key not in self.contexts:

@@ -55,8 +55,10 @@ class Peer:
 
     def measure(self, request):
         if request["kind"] == "about":
-            return {"about": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in
-                                       ["openvino", "openvino-genai", "openvino-tokenizers"])}
+            versions = [f"{name} {importlib.metadata.version(name)}" for name in
+                        ["openvino", "openvino-genai", "openvino-tokenizers"]]
+            return {"about": f"{', '.join(versions)}; CPU, a prompt in one step, no reuse of prompts; other properties as "
+                             "they are by default"}
         options = request["options"]
         key = json.dumps(options)
         if key not in self.pipelines:

@@ -26,8 +26,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every system (one for each processor)")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="figures, e.g. \"smollm2/decode@*\"")
     parser.add_argument("--peers", nargs="+", default=list(PACKAGES), choices=list(PACKAGES), metavar="NAME")
-    parser.add_argument("--margin", type=float, default=0.1,
-                        help="a peer's configurations so much slower than its best drop out after one sample (0.1)")
+    parser.add_argument("--margin", type=float, default=0.15,
+                        help="a peer's configurations so much slower than its best drop out after one sample (0.15)")
     parser.add_argument("--isa", choices=["scalar", "avx2", "avx512"], help="instructions of Lamina only")
     parser.add_argument("--quick", action="store_true", help="an eighth of each length: does everything work?")
     args = parser.parse_args()
@@ -96,7 +96,7 @@ def report(results, figures):
     rows = table.medians(samples)
     limits = [found for found in results["limits"] if "error" not in found]
     bandwidth = max((ours.read_bandwidth(found) or 0 for found in limits), default=None)
-    text = [f"Medians of {args['rounds']} rounds in turn, {args['threads']} threads each; in brackets how many times as "
+    text = [f"{args['threads']} threads each, medians of {args['rounds']} rounds in turn; in brackets how many times as "
             "fast as the best peer configuration.\n"]
     order = [figure.key() for figure in sorted(figures, key=lambda figure: (figure.kind, figure.depth, figure.tokens))]
     for model, title in MODELS.items():
@@ -107,7 +107,9 @@ def report(results, figures):
                         "</details>\n")
     text.append("\n## Settings\n\n")
     text += [f"- {system}: {about}\n" for system, about in results["about"].items()]
-    text += [f"- machine: {json.dumps(found)}\n" for found in results["limits"]]
+    text.append(f"- load of the machine before: {results['load']:.2f}\n")
+    text += [f"- machine, {when}: {found['error'] if 'error' in found else json.dumps(found)}\n"
+             for when, found in zip(["before", "after"], results["limits"], strict=True)]
     text += [f"- n/a: {line}\n" for line in table.refusals(samples)]
     return "".join(text)
 
@@ -119,7 +121,11 @@ def main():
     ours.check()
     for peer in args.peers:
         install(peer)
-    results = {"arguments": vars(args), "limits": [ours.limits(args.threads, args.isa)], "about": {}, "samples": []}
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        say(f"the load is {load:.1f} before anything runs: not a table to quote, least of all for llama.cpp, whose threads "
+            "wait for each other spinning")
+    results = {"arguments": vars(args), "load": load, "limits": [ours.limits(args.threads, args.isa)], "about": {}, "samples": []}
     done = 0
     for model in dict.fromkeys(figure.model for figure in figures):
         samples, about = run_model(model, figures, args, done, len(figures))
