@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina bench: how fast prompts and generation are for KV specs, at several depths, as llama-bench measures them: on
 // pseudo-random tokens, after a warm-up, without tokenising and sampling, and without the fill up to the depth.
+#include "bench.h"
+
 #include <fmt/chrono.h>
 
 #include <algorithm>
 #include <ctime>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "bench_profile.h"
 #include "bench_report.h"
 #include "common.h"
 #include "engine/context_probe.h"
@@ -33,29 +36,6 @@ std::string type_of(const KvSpec& spec, Format SlotSpec::*format) {
              : std::string(kFormatNames[static_cast<std::size_t>(spec.slots.front().*format)]);
 }
 
-struct Test {
-  int prompt = 0, gen = 0;  // tokens; a prompt comes first
-};
-
-struct Arguments {
-  ModelArguments model;  // its file, its specs
-  std::vector<int> prompts = {512}, gens = {128}, depths = {0}, batches = {512}, threads = {0}, sequences = {1};
-  std::uint64_t kv_budget = 0;  // bytes; 0: `sequences` says how many
-  std::vector<Test> pairs;
-  int repetitions = 5;
-  std::string output = "md";
-
-  std::vector<Test> tests() const {
-    std::vector<Test> tests;
-    for (const int n : prompts)
-      if (n > 0) tests.push_back({.prompt = n});
-    for (const int n : gens)
-      if (n > 0) tests.push_back({.gen = n});
-    tests.insert(tests.end(), pairs.begin(), pairs.end());
-    return tests;
-  }
-};
-
 using Sequences = std::vector<KvSequence>;
 
 Sequences fork(std::span<const KvSequence> all) {
@@ -71,13 +51,7 @@ std::size_t bytes_read(KvSequence& kv) {
   for (int layer = 0; layer < kv.shape().layers; ++layer) {
     const auto heads = kv.segments(LayerId{layer});
     for (const auto& segments : heads)
-      for (const Segment& s : segments) {
-        const std::uint32_t first = s.first_tile(), last = first + s.range().tiles();
-        for (const Plane& plane : {s.k_codes, s.v_codes, s.k_scales, s.v_scales, s.k_gains, s.v_gains})
-          if (plane && first < last)
-            bytes +=
-                (((last - 1) >> plane.tile_shift) - (first >> plane.tile_shift) + 1) * std::size_t{plane.tile_bytes};
-      }
+      for (const Segment& s : segments) bytes += s.rows() > 0 ? s.bytes(s.range()) : 0;
     if (heads.empty()) continue;
     for (const Segment& s : heads.front()) bytes += s.rows() * sizeof(Pos);
   }
@@ -101,26 +75,28 @@ std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed) {
 
 class Bench {
  public:
-  explicit Bench(const Arguments& args) : Bench(args, ModelFile::open(args.model.model)) {}
+  explicit Bench(const BenchArguments& args) : Bench(args, ModelFile::open(args.model.model)) {}
   void run();
 
  private:
   using Spec = std::shared_ptr<const KvSpec>;
 
-  Bench(const Arguments& args, ModelFile file);
+  Bench(const BenchArguments& args, ModelFile file);
   void run(const Spec& spec);
   std::vector<int> sequence_counts(const Spec& spec) const;
-  void measure(std::span<const KvSequence> start, const Test& test);
-  void play(Sequences& all, const Test& test);
+  void measure(std::span<const KvSequence> start, const BenchTest& test);
+  void play(Sequences& all, const BenchTest& test);
   void feed(KvSequence& kv, std::size_t text, Pos length, Phase last);
   void end_prompt(KvSequence& kv, std::size_t text, Pos first);
   void step(std::span<const Chunk> chunks, Phase phase);
   Chunk chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const;
+  void commit(KvSequence& kv, Phase phase, int tokens);
+  const MachineLimits& limits();
   void begin_progress(const std::string& label, std::size_t tokens);
-  BenchResult describe(std::span<const KvSequence> start, const Test& test) const;
+  BenchResult describe(std::span<const KvSequence> start, const BenchTest& test) const;
 
-  const Arguments& args_;
-  std::vector<Test> tests_;
+  const BenchArguments& args_;
+  std::vector<BenchTest> tests_;
   std::vector<int> depths_;           // ascending
   std::vector<Spec> specs_;           // checked before the weights are read
   int batch_, threads_;               // of the running test
@@ -132,11 +108,13 @@ class Bench {
   std::vector<std::vector<Token>> texts_;  // [sequence][position]
   Workspace work_;
   std::optional<BenchReport> report_;
+  std::optional<ProfileReport> profiles_;  // one of the two
+  std::map<int, MachineLimits> limits_;    // of profiles, [threads]
   std::optional<Progress> progress_;
   std::size_t progress_tokens_ = 0, tests_done_ = 0;
 };
 
-Bench::Bench(const Arguments& args, ModelFile file)
+Bench::Bench(const BenchArguments& args, ModelFile file)
     : args_(args),
       tests_(args.tests()),
       depths_(args.depths),
@@ -146,7 +124,7 @@ Bench::Bench(const Arguments& args, ModelFile file)
       pool_(std::make_unique<ThreadPool>(threads_)),
       model_(std::move(file), *pool_) {
   std::sort(depths_.begin(), depths_.end());
-  for (const Test& test : tests_) longest_ = std::max(longest_, depths_.back() + test.prompt + test.gen);
+  for (const BenchTest& test : tests_) longest_ = std::max(longest_, depths_.back() + test.prompt + test.gen);
   if (longest_ > model_.config().context)
     fmt::print(stderr,
                "bench: tests reach {} tokens, the model was trained with {}: speeds and bytes hold, texts would not\n",
@@ -157,7 +135,7 @@ Bench::Bench(const Arguments& args, ModelFile file)
 std::vector<int> Bench::sequence_counts(const Spec& spec) const {
   if (args_.kv_budget == 0) return args_.sequences;
   int decoded = 0;
-  for (const Test& test : tests_) decoded = std::max(decoded, test.gen);
+  for (const BenchTest& test : tests_) decoded = std::max(decoded, test.gen);
   const KvPlan one = plan_kv(spec, model_.shape(), longest_ - decoded, decoded, batch_);
   require(one.steady.total() <= args_.kv_budget, "--kv-budget is {}, one sequence of {} tokens under \"{}\" takes {}",
           human_bytes(static_cast<double>(args_.kv_budget)), longest_, spec->text(),
@@ -168,12 +146,17 @@ std::vector<int> Bench::sequence_counts(const Spec& spec) const {
 void Bench::run() {
   std::size_t width = 0;
   for (const Spec& spec : specs_) width = std::max(width, spec->text().size());
-  report_.emplace(BenchModel::of(model_.file()),
-                  BenchReport::Layout{.format = args_.output,
-                                      .spec_width = width,
-                                      .show_batch = args_.batches != std::vector<int>{512},
-                                      .show_sequences = args_.kv_budget > 0 || args_.sequences != std::vector<int>{1}});
+  if (args_.profile)
+    profiles_.emplace(BenchModel::of(model_.file()), args_.output);
+  else
+    report_.emplace(
+        BenchModel::of(model_.file()),
+        BenchReport::Layout{.format = args_.output,
+                            .spec_width = width,
+                            .show_batch = args_.batches != std::vector<int>{512},
+                            .show_sequences = args_.kv_budget > 0 || args_.sequences != std::vector<int>{1}});
   for (const Spec& spec : specs_) run(spec);
+  if (profiles_) profiles_->finish();
 }
 
 // Each text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
@@ -205,13 +188,14 @@ void Bench::run(const Spec& spec) {
           pool_ = std::make_unique<ThreadPool>(threads_);
         }
         for (const int sequences : counts)
-          for (const Test& test : tests_) measure(std::span(start).first(static_cast<std::size_t>(sequences)), test);
+          for (const BenchTest& test : tests_)
+            measure(std::span(start).first(static_cast<std::size_t>(sequences)), test);
       }
   }
 }
 
-void Bench::measure(std::span<const KvSequence> start, const Test& test) {
-  const Test warm_up{.prompt = std::min(test.prompt, batch_), .gen = std::min(test.gen, 1)};
+void Bench::measure(std::span<const KvSequence> start, const BenchTest& test) {
+  const BenchTest warm_up{.prompt = std::min(test.prompt, batch_), .gen = std::min(test.gen, 1)};
   BenchResult result = describe(start, test);
   begin_progress(
       fmt::format("test {}: {} of {}", tests_done_ + 1, test_name(result), result.kv_spec),
@@ -221,6 +205,8 @@ void Bench::measure(std::span<const KvSequence> start, const Test& test) {
     Sequences all = fork(start);
     play(all, warm_up);
   }
+  Profile profile;
+  if (profiles_) work_.profile = &profile;
   for (int i = 0; i < args_.repetitions; ++i) {
     Sequences all = fork(start);
     const Stopwatch watch;
@@ -232,13 +218,17 @@ void Bench::measure(std::span<const KvSequence> start, const Test& test) {
       result.kv_bytes_read += bytes_read(kv);
     }
   }
+  work_.profile = nullptr;
   result.all_bytes_read = result.kv_bytes_read + bytes_read(model_.weights(), start.front().spec().layers);
   progress_.reset();
-  report_->add(result);
+  if (profiles_)
+    profiles_->add({.result = result, .profile = profile, .limits = limits()});
+  else
+    report_->add(result);
   ++tests_done_;
 }
 
-BenchResult Bench::describe(std::span<const KvSequence> start, const Test& test) const {
+BenchResult Bench::describe(std::span<const KvSequence> start, const BenchTest& test) const {
   const KvSequence& kv = start.front();
   return {.kv_spec = kv.spec().text(),
           .type_k = type_of(kv.spec(), &SlotSpec::k),
@@ -254,7 +244,7 @@ BenchResult Bench::describe(std::span<const KvSequence> start, const Test& test)
 }
 
 // Prompts one after the other, then a token of each sequence a step.
-void Bench::play(Sequences& all, const Test& test) {
+void Bench::play(Sequences& all, const BenchTest& test) {
   if (test.prompt > 0)
     for (std::size_t i = 0; i < all.size(); ++i) {
       const Pos first = all[i].length();
@@ -277,7 +267,7 @@ void Bench::end_prompt(KvSequence& kv, std::size_t text, Pos first) {
   if (probe_)
     require(probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on), "interrupted after {} tests",
             tests_done_);
-  kv.commit(Phase::kPromptEnd, 0, &*pool_);
+  commit(kv, Phase::kPromptEnd, 0);
 }
 
 void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
@@ -302,10 +292,27 @@ void Bench::step(std::span<const Chunk> chunks, Phase phase) {
   require(!interrupted(), "interrupted after {} tests", tests_done_);
   model_.forward(chunks, work_, *pool_);
   for (const Chunk& chunk : chunks) {
-    chunk.kv->commit(phase, static_cast<int>(chunk.tokens.size()), &*pool_);
+    commit(*chunk.kv, phase, static_cast<int>(chunk.tokens.size()));
     progress_tokens_ += chunk.tokens.size();
   }
   progress_->update(progress_tokens_);
+}
+
+void Bench::commit(KvSequence& kv, Phase phase, int tokens) {
+  const std::size_t encoded = kv.encoded_bytes();
+  {
+    const Timed timed(work_.profile, Op::kCommit, [] { return Work{}; });
+    kv.commit(phase, tokens, &*pool_);
+  }
+  if (work_.profile != nullptr)
+    (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(kv.encoded_bytes() - encoded);
+}
+
+// What the machine can do with this test's threads.
+const MachineLimits& Bench::limits() {
+  const auto [found, is_new] = limits_.try_emplace(threads_);
+  if (is_new) found->second = measure_machine(*pool_, 0.5);
+  return found->second;
 }
 
 void Bench::begin_progress(const std::string& label, std::size_t tokens) {
@@ -313,74 +320,8 @@ void Bench::begin_progress(const std::string& label, std::size_t tokens) {
   progress_tokens_ = 0;
 }
 
-// "512,1024", "128-512" (every number), "128-512+128", "128-8192*2".
-std::vector<int> parse_list(const std::string& option, const std::string& text, int least) {
-  static const std::regex kItem(R"((\d{1,7})(?:-(\d{1,7})(?:([+*])(\d{1,7}))?)?)");
-  constexpr std::size_t kMostNumbers = 1000;
-  std::vector<int> list;
-  for (const std::string& item : CLI::detail::split(text, ',')) {
-    const auto bad = [&](const std::string& why) {
-      return CLI::ValidationError(option, fmt::format("\"{}\" {}", item, why));
-    };
-    std::smatch part;
-    if (!std::regex_match(item, part, kItem))
-      throw bad("is not a number of up to 7 digits, FIRST-LAST, FIRST-LAST+STEP or FIRST-LAST*FACTOR");
-    const int first = std::stoi(part[1]), last = part[2].matched ? std::stoi(part[2]) : first;
-    const int step = part[4].matched ? std::stoi(part[4]) : 1;
-    const bool multiplies = part[3] == "*";
-    if (first < least) throw bad(fmt::format("is out of range, expected numbers from {} on", least));
-    if (first > last) throw bad("is empty");
-    if (multiplies ? step < 2 || first == 0 : step < 1) throw bad("does not advance");
-    for (std::int64_t n = first; n <= last; n = multiplies ? n * step : n + step) {
-      if (list.size() == kMostNumbers) throw bad(fmt::format("is too long: more than {} numbers", kMostNumbers));
-      list.push_back(static_cast<int>(n));
-    }
-  }
-  if (list.empty()) throw CLI::ValidationError(option, "the list is empty");
-  return list;
-}
-
-void add_list(CLI::App& app, const std::string& names, std::vector<int>& list, int least, const std::string& text) {
-  const std::string option = names.substr(0, names.find(','));
-  app.add_option_function<std::string>(
-      names, [option, &list, least](const std::string& value) { list = parse_list(option, value, least); }, text);
-}
-
 }  // namespace
 
-void add_bench(CLI::App& program) {
-  auto args = std::make_shared<Arguments>();
-  CLI::App* app =
-      program.add_subcommand("bench", "measure prompt and generation speed; numbers may be lists a,b and ranges");
-  app->footer("Ranges: FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR. 0 leaves a kind of test out.");
-  app->add_option("-m,--model", args->model.model, "model: a GGUF file or a Hugging Face folder")->required();
-  add_kv_options(*app, args->model);
-  add_list(*app, "-p,--n-prompt", args->prompts, 0, "tokens of a prompt (512)");
-  add_list(*app, "-n,--n-gen", args->gens, 0, "tokens to generate (128)");
-  add_list(*app, "-d,--n-depth", args->depths, 0, "tokens that the cache holds before (0)");
-  add_list(*app, "-b,--batch-size", args->batches, 1, "most prompt tokens in one step (512)");
-  add_list(*app, "-t,--threads", args->threads, 0, "threads; 0: one for each processor (0)");
-  add_list(*app, "--parallel", args->sequences, 1, "-np: sequences side by side, each with a cache of its own (1)");
-  app->add_option("--kv-budget", args->kv_budget,
-                  "instead of --parallel: as many sequences as fit in these bytes of cache, e.g. 512MB")
-      ->transform(CLI::AsSizeValue(false))
-      ->excludes("--parallel");
-  app->add_option_function<std::string>(
-      "--prompt-gen",
-      [args](const std::string& text) {
-        const std::vector<int> pair = parse_list("-pg", text, 1);
-        if (pair.size() != 2) throw CLI::ValidationError("-pg", "\"" + text + "\" is not PROMPT,GEN");
-        args->pairs = {{.prompt = pair[0], .gen = pair[1]}};
-      },
-      "-pg PROMPT,GEN: a prompt and a generation timed as one");
-  app->add_option("-r,--repetitions", args->repetitions, "runs of each test, after a warm-up (5)")
-      ->check(CLI::Range(1, 1000));
-  app->add_option("-o,--output", args->output, "md, json, jsonl or csv (md)")
-      ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}));
-  app->callback([args] {
-    if (args->tests().empty()) throw CLI::ValidationError("-p, -n", "no test is left");
-    Bench(*args).run();
-  });
-}
+void bench_model(const BenchArguments& args) { Bench(args).run(); }
 
 }  // namespace lamina

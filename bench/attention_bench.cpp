@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "attention/attention.h"
+#include "engine/machine.h"
 #include "stored_rows.h"
 
 namespace lamina {
@@ -181,45 +182,13 @@ void encode(benchmark::State& state, Format format, RowKind kind) {
   state.SetItemsProcessed(state.iterations() * rows);
 }
 
-void read_memory(benchmark::State& state) {
-  const int threads = static_cast<int>(state.range(0));
-  constexpr std::size_t kFloats = std::size_t{64} << 20, kPiece = kFloats / 64;
-  const std::vector<float> data(kFloats, 1.0F);
-  ThreadPool pool(threads);
-  while (state.KeepRunning())
-    pool.parallel_for(64, [&](int piece, int) {
-      const float* x = data.data() + static_cast<std::size_t>(piece) * kPiece;
-      float sum[64] = {};
-      for (std::size_t i = 0; i < kPiece; i += 64)
-        for (int j = 0; j < 64; ++j) sum[j] += x[i + j];
-      benchmark::DoNotOptimize(sum);
-    });
-  state.SetBytesProcessed(static_cast<std::int64_t>(kFloats * 4) * state.iterations());
-}
-
-using Wide = float __attribute__((vector_size(64)));
-
-__attribute__((target("avx512f"), noinline)) void multiply_adds(Wide* sums, float a, float b, int n) {
-  Wide s[16];
-  for (int j = 0; j < 16; ++j) s[j] = sums[j];
-  for (int i = 0; i < n; ++i)
-#pragma GCC unroll 16
-    for (int j = 0; j < 16; ++j) s[j] = s[j] * a + b;
-  for (int j = 0; j < 16; ++j) sums[j] = s[j];
-}
-
-void fma_peak(benchmark::State& state) {
-  if (!supported(Isa::kAvx512)) return state.SkipWithError("no AVX-512");
-  const int threads = static_cast<int>(state.range(0)), n = 100000;
-  ThreadPool pool(threads);
-  while (state.KeepRunning())
-    pool.parallel_for(threads, [&](int, int) {
-      Wide sums[16] = {};
-      multiply_adds(sums, 0.999F, 0.1F, n);
-      benchmark::DoNotOptimize(sums);
-    });
-  state.counters["GFLOP/s"] = benchmark::Counter(
-      1e-9 * 2 * 16 * 16 * n * threads * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+// What the machine can do: GB/s for decode, GFLOP/s for prompts.
+void machine(benchmark::State& state) {
+  ThreadPool pool(static_cast<int>(state.range(0)));
+  MachineLimits limits;
+  while (state.KeepRunning()) limits = measure_machine(pool, 0.25);
+  state.counters["GB/s"] = limits.read_bytes * 1e-9;
+  state.counters["GFLOP/s"] = limits.f32_ops * 1e-9;
 }
 
 #define LAMINA_FORMATS(bench, ...)                                                                \
@@ -234,8 +203,7 @@ void fma_peak(benchmark::State& state) {
   BENCHMARK_CAPTURE(bench, gemma_k8v8, kGemma, Format::kInt8, Format::kInt8) __VA_ARGS__;         \
   BENCHMARK_CAPTURE(bench, gemma_k4v4, kGemma, Format::kInt4, Format::kInt4) __VA_ARGS__
 
-BENCHMARK(read_memory)->Arg(1)->Arg(2)->UseRealTime();
-BENCHMARK(fma_peak)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(machine)->Arg(1)->Arg(2)->UseRealTime()->Iterations(1);
 LAMINA_FORMATS(decode, ->ArgsProduct({{4096, 8192}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
 LAMINA_FORMATS(prompt, ->ArgsProduct({{512, 2048}, {1, 2}})->UseRealTime()->Unit(benchmark::kMicrosecond));
 BENCHMARK_CAPTURE(observed, smollm_f16, kSmolLm, Format::kF16, Format::kF16)

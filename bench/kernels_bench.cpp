@@ -2,16 +2,13 @@
 // Matrix products against the machine's limits, measured in the same run: one row of input (decode) against the read
 // bandwidth of memory, 512 rows (prompt) against the peak of the integer dot product. "of_limit" is the fraction.
 #include <benchmark/benchmark.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <random>
 #include <vector>
 
+#include "engine/machine.h"
 #include "model/matrix.h"
 
 namespace {
@@ -55,64 +52,10 @@ std::vector<float> random_floats(std::size_t n) {
   return out;
 }
 
-// ---- limits ---------------------------------------------------------------------------------------------------------
-
-#if defined(__x86_64__)
-__attribute__((target("avx2"))) std::uint64_t sum(const std::byte* p, std::size_t bytes) {
-  __m256i a[4] = {};
-  for (std::size_t i = 0; i < bytes; i += 128)
-    for (int k = 0; k < 4; ++k)
-      a[k] = _mm256_add_epi64(a[k], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i) + k));
-  const __m256i all = _mm256_add_epi64(_mm256_add_epi64(a[0], a[1]), _mm256_add_epi64(a[2], a[3]));
-  return static_cast<std::uint64_t>(_mm256_extract_epi64(all, 0) + _mm256_extract_epi64(all, 2));
-}
-
-// `repeats` rounds of 12 independent chains of vpdpbusd.
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) void dot_chains(std::int64_t repeats) {
-  __m512i acc[12] = {};
-  const __m512i a = _mm512_set1_epi8(3);
-  const __m512i b = _mm512_set1_epi8(5);
-  for (std::int64_t i = 0; i < repeats; ++i) {
-#pragma GCC unroll 12
-    for (auto& c : acc) c = _mm512_dpbusd_epi32(c, a, b);
-  }
-  for (auto& c : acc) benchmark::DoNotOptimize(c);
-}
-#else
-std::uint64_t sum(const std::byte* p, std::size_t bytes) {
-  return std::accumulate(p, p + bytes, std::uint64_t{0}, [](auto s, auto b) { return s + std::to_integer<int>(b); });
-}
-void dot_chains(std::int64_t) {}
-#endif
-
-double read_bandwidth(int threads) {  // bytes per second, best of 8
-  static const AlignedBuffer memory = [] {
-    AlignedBuffer m(std::size_t{512} << 20);
-    std::fill_n(m.data(), m.size(), std::byte{1});
-    return m;
-  }();
-  constexpr int kPieces = 64;
-  double best = 0;
-  for (int round = 0; round < 8; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    pool(threads).parallel_for(kPieces, [&](int piece, int) {
-      const std::size_t bytes = memory.size() / kPieces;
-      benchmark::DoNotOptimize(sum(memory.data() + static_cast<std::size_t>(piece) * bytes, bytes));
-    });
-    best = std::max(best, static_cast<double>(memory.size()) / seconds_since(start));
-  }
-  return best;
-}
-
-double dot_peak(int threads) {  // operations per second, best of 8
-  if (!supported(Isa::kAvx512)) return 0;
-  double best = 0;
-  for (int round = 0; round < 8; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    pool(threads).parallel_for(threads, [&](int, int) { dot_chains(2'000'000); });
-    best = std::max(best, threads * 2e6 * 12 * 64 * 2 / seconds_since(start));
-  }
-  return best;
+// Measured once for each number of threads.
+const MachineLimits& limits(int threads) {
+  static const MachineLimits one = measure_machine(pool(1), 0.25), two = measure_machine(pool(2), 0.25);
+  return threads == 1 ? one : two;
 }
 
 // ---- products -------------------------------------------------------------------------------------------------------
@@ -120,7 +63,7 @@ double dot_peak(int threads) {  // operations per second, best of 8
 // As many copies as exceed the caches, used in turn, as a model's layers are.
 void decode(benchmark::State& state, TensorType type, std::int64_t rows, std::int64_t cols, int inputs) {
   const int threads = static_cast<int>(state.range(0));
-  const double limit = read_bandwidth(threads);
+  const double limit = limits(threads).read_bytes;
   std::vector<Matrix> layers;
   do layers.push_back(random_matrix(type, rows, cols));
   while (layers.size() * layers[0].bytes() < (std::size_t{128} << 20));
@@ -145,7 +88,7 @@ void decode(benchmark::State& state, TensorType type, std::int64_t rows, std::in
 
 void prompt(benchmark::State& state, TensorType type, std::int64_t rows, std::int64_t cols, int inputs) {
   const int threads = static_cast<int>(state.range(0));
-  const double limit = dot_peak(threads);
+  const double limit = limits(threads).int8_ops;
   const Matrix w = random_matrix(type, rows, cols);
   const auto x = random_floats(static_cast<std::size_t>(inputs * cols));
   std::vector<float> y(static_cast<std::size_t>(inputs * rows));
@@ -161,7 +104,7 @@ void prompt(benchmark::State& state, TensorType type, std::int64_t rows, std::in
   }
   state.counters["best_GOP/s"] = best * 1e-9;
   state.counters["limit_GOP/s"] = limit * 1e-9;
-  state.counters["of_limit"] = limit > 0 ? best / limit : 0;
+  state.counters["of_limit"] = best / limit;
 }
 
 constexpr auto kQ4_1 = TensorType::kQ4_1;  // becomes W4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One call of attend(): what its tasks are, and what they share. Its parts: attention.cpp plans, decode.cpp and
-// prompt.cpp are the two paths, observe.cpp measures what queries gave the rows.
+// prompt.cpp are the two paths, observe.cpp measures what queries gave the rows, work.cpp counts.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -14,6 +14,9 @@ namespace lamina {
 
 constexpr int kPromptQueryRows = 96;       // prompt: query rows of one task
 constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted to float32 at a time
+
+// Which of the two paths the rows of a KV head take.
+bool takes_decode_path(const Query& query, int kv_head, int group);
 
 // Rows [first, last) of one segment, for all query rows of a KV head.
 struct Partition {

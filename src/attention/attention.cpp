@@ -14,6 +14,12 @@ constexpr int kDecodeQueryRows = 24;  // tokens x heads of a group up to which t
 
 }  // namespace
 
+bool takes_decode_path(const Query& query, int kv_head, int group) {
+  const auto has_codes = [](const Segment& s) { return has_scales(s.k_format) || has_scales(s.v_format); };
+  return query.observation.apart || (static_cast<int>(query.pos.size()) * group <= kDecodeQueryRows &&
+                                     !(query.prompt && std::ranges::any_of(query.segments[kv_head], has_codes)));
+}
+
 AttentionScratch::AttentionScratch(const AttendKernels& kernels) : buffers_(std::make_unique<Buffers>(kernels)) {}
 AttentionScratch::~AttentionScratch() = default;
 AttentionScratch::AttentionScratch(AttentionScratch&&) noexcept = default;
@@ -30,13 +36,11 @@ void Attention::plan() {
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
     const int tokens = static_cast<int>(queries_[i].pos.size());
     for (int h = 0; h < shape_.kv_heads; ++h) {
-      const bool codes = std::any_of(queries_[i].segments[h].begin(), queries_[i].segments[h].end(),
-                                     [](const Segment& s) { return has_scales(s.k_format) || has_scales(s.v_format); });
       const Observation& observation = queries_[i].observation;
       assert(observation.mass.empty() || observation.apart != queries_[i].prompt);
       if (!observation.mass.empty() && !observation.apart) plan_observed(i, h);
       if (queries_[i].out == nullptr) continue;
-      if (observation.apart || (tokens * group_ <= kDecodeQueryRows && !(queries_[i].prompt && codes))) {
+      if (takes_decode_path(queries_[i], h, group_)) {
         plan_partitions(i, h);
         continue;
       }

@@ -10,3 +10,4 @@
 #include "kernels/attend.inl.h"
 #include "kernels/attend_codes.inl.h"
 #include "kernels/attend_prompt.inl.h"
+#include "kernels/peak.inl.h"

@@ -25,6 +25,7 @@
 //             dot2(acc, x, y)        acc + sum over each lane's 2 words of x * y (both signed), exact
 //             dot4(acc, u, s)        acc + sum over each lane's 4 bytes of u (unsigned) * s (signed), exact
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
+// All three: opaque(x)   x, of which the compiler knows nothing: what a loop measures is neither foreseen nor moved
 //             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline
 // kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
 // rounds once where the machine can (kFmaRoundsOnce), else twice.

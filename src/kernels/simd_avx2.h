@@ -187,6 +187,14 @@ static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {dot4_of_8(acc.a, u.a
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) {
   return {dot4_small_of_8(acc.a, u.a, s.a), dot4_small_of_8(acc.b, u.b, s.b)};
 }
+static inline F32 opaque(F32 x) {
+  asm volatile("" : "+x"(x.a), "+x"(x.b));
+  return x;
+}
+static inline Bytes opaque(Bytes x) {
+  asm volatile("" : "+x"(x.a), "+x"(x.b));
+  return x;
+}
 [[gnu::always_inline]] static inline void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }

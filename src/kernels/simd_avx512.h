@@ -124,6 +124,14 @@ static inline Bytes odd_bytes(Bytes x) { return {_mm512_srli_epi16(x.v, 8)}; }
 static inline I32 dot2(I32 acc, Bytes x, Bytes y) { return {_mm512_dpwssd_epi32(acc.v, x.v, y.v)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) { return dot4(acc, u, s); }
+static inline F32 opaque(F32 x) {
+  asm volatile("" : "+v"(x.v));
+  return x;
+}
+static inline Bytes opaque(Bytes x) {
+  asm volatile("" : "+v"(x.v));
+  return x;
+}
 [[gnu::always_inline]] static inline void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }

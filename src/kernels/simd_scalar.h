@@ -196,6 +196,11 @@ static inline I32 dot4(I32 acc, const Bytes& u, const Bytes& s) {
   return acc;
 }
 static inline I32 dot4_small(const I32& acc, const Bytes& u, const Bytes& s) { return dot4(acc, u, s); }
+template <class V>
+static inline V opaque(V x) {
+  asm volatile("" : "+m"(x));
+  return x;
+}
 [[gnu::always_inline]] static inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace lamina::scalar

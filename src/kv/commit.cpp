@@ -79,7 +79,7 @@ void KvSequence::commit(Phase phase, int appended, int accepted, ThreadPool* thr
       if (!lossy) continue;
       slot.merge(*pool_, phase);
       if (evicted || (parts.policy && slot.pins_first())) slot.pin(*pool_, parts.policy->pinned_rows());
-      slot.encode(*pool_, evicted && !parts.policy->oldest_first());
+      encoded_bytes_ += slot.encode(*pool_, evicted && !parts.policy->oldest_first());
     }
   }
   if (phase == Phase::kDecode) return;

@@ -57,7 +57,9 @@ void Run::resize(BlockPool& pool, std::uint32_t writable) {
   v_.resize(pool, {first_, last_}, writable);
 }
 
-void Run::encode(BlockPool& pool, RowKind kind, std::uint32_t end) { of(kind).encode(pool, first_ + end); }
+std::size_t Run::encode(BlockPool& pool, RowKind kind, std::uint32_t end) {
+  return of(kind).encode(pool, first_ + end);
+}
 
 void Run::forget_left() {
   const auto left = static_cast<std::ptrdiff_t>(pos_.size() - rows());

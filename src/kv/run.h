@@ -66,8 +66,8 @@ class Run {
   void grow(BlockPool& pool, std::span<const Pos> pos);
   // Row coordinates begin at 0 again, for groups of rows that share scales: while none is encoded and none dead.
   void to_front(BlockPool& pool);
-  // The first `end` rows of one tensor are encoded, or as many as are already.
-  void encode(BlockPool& pool, RowKind kind, std::uint32_t end);
+  // The first `end` rows of one tensor are encoded, or as many as are already; how many bytes that wrote.
+  std::size_t encode(BlockPool& pool, RowKind kind, std::uint32_t end);
   std::uint32_t encoded(RowKind kind) const { return of(kind).encoded() - first_; }  // the first so many rows are
   // Rows [row, row + n) of one copy: x is [n][kv_heads][head_dim], float32; `stride` floats from row to row.
   void write(const BlockPool& pool, std::uint32_t row, std::uint32_t n, RowKind kind, int copy, const float* x,

@@ -60,6 +60,14 @@ struct Segment {
   RowRange range() const { return {first, last}; }
   std::uint32_t rows() const { return last - first; }
   std::uint32_t first_tile() const { return first / kTileRows; }
+  // Bytes of the tiles that hold these rows, at least one, in all planes.
+  std::size_t bytes(RowRange of) const {
+    std::size_t bytes = 0;
+    const std::uint32_t from = of.first / kTileRows, to = (of.last - 1) / kTileRows;
+    for (const Plane& plane : {k_codes, v_codes, k_scales, v_scales, k_gains, v_gains})
+      if (plane) bytes += ((to >> plane.tile_shift) - (from >> plane.tile_shift) + 1) * std::size_t{plane.tile_bytes};
+    return bytes;
+  }
 };
 
 }  // namespace lamina

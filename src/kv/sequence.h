@@ -86,7 +86,8 @@ class KvSequence {
   KvBytes bytes() const;
   // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
   double kept_fraction() const;
-  MergeCount merged() const;  // of all pairs of layers
+  MergeCount merged() const;                                    // of all pairs of layers
+  std::size_t encoded_bytes() const { return encoded_bytes_; }  // that commits have written so far as codes and scales
 
  private:
   // The rows of one slot: a part for all KV heads, or, where the token policy keeps other rows in each, one for each.
@@ -133,6 +134,7 @@ class KvSequence {
   std::vector<TokenClass> classes_;  // [position] if the policy wants them
   bool wants_classes_ = false;
   bool evicted_ = false;  // the policy has dropped rows
+  std::size_t encoded_bytes_ = 0;
 };
 
 // Address space for whatever a sequence of any spec holds at its peak: raw and encoded rows of a text of `length`

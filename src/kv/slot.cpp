@@ -198,15 +198,18 @@ void Slot::pin(BlockPool& pool, Pos end) {
   }
 }
 
-void Slot::encode(BlockPool& pool, bool chosen) {
+std::size_t Slot::encode(BlockPool& pool, bool chosen) {
+  std::size_t bytes = 0;
   for (Run& run : rows_) {
     if (formats_.kivi) run.close_ranks(pool);  // no group has room for rows that nobody sees
     const bool waits = run.layout().k.waits() && run.layout().v.waits();
     if (formats_.kivi && waits && run.encoded(RowKind::kKey) + run.encoded(RowKind::kValue) == 0 &&
         (chosen || formats_.kivi.encoded_values(run.rows()) + formats_.kivi.encoded_keys(run.rows()) > 0))
       run.to_front(pool);
-    for (const RowKind kind : {RowKind::kKey, RowKind::kValue}) run.encode(pool, kind, rows_to_encode(run, kind));
+    for (const RowKind kind : {RowKind::kKey, RowKind::kValue})
+      bytes += run.encode(pool, kind, rows_to_encode(run, kind));
   }
+  return bytes;
 }
 
 // How many of a run's first rows are to be encoded. KIVI counts them from the run's row 0, so that a group that the

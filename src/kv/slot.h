@@ -85,8 +85,8 @@ class Slot {
   void merge(BlockPool& pool, Phase phase);                   // the tails of a pair
   void pin(BlockPool& pool, Pos end);                         // rows before `end` become pinned
   bool pins_first() const { return by_channel(formats_.k); }  // before they are encoded with others
-  // Rows that have waited long enough; `chosen`: a policy has dropped others than the oldest.
-  void encode(BlockPool& pool, bool chosen);
+  // Rows that have waited long enough; `chosen`: a policy has dropped others than the oldest. How many bytes it wrote.
+  std::size_t encode(BlockPool& pool, bool chosen);
   void clear(BlockPool& pool);
   void share(BlockPool& pool) const;
 

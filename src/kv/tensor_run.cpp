@@ -119,8 +119,8 @@ void TensorRun::resize(BlockPool& pool, RowRange rows, std::uint32_t writable) {
       cover(pool, planes_[first_plane(what) + static_cast<std::size_t>(i)], rows_of(what), writable);
 }
 
-void TensorRun::encode(BlockPool& pool, std::uint32_t end) {
-  if (!layout_.waits() || end <= encoded_) return;
+std::size_t TensorRun::encode(BlockPool& pool, std::uint32_t end) {
+  if (!layout_.waits() || end <= encoded_) return 0;
   const RowRange now{encoded_, end};
   for (const What what : {What::kCodes, What::kScales})
     for (int i = 0; i < planes_of(what); ++i)
@@ -137,6 +137,7 @@ void TensorRun::encode(BlockPool& pool, std::uint32_t end) {
   }
   encoded_ = end;
   resize(pool, rows_, rows_.last);
+  return now.size() * row_bytes(true) + scale_bytes(now.size());
 }
 
 void TensorRun::skip_waiting(BlockPool& pool, std::uint32_t end) {

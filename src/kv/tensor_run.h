@@ -36,8 +36,8 @@ class TensorRun {
   // The rows are [rows.first, rows.last) from here on: blocks that hold none of them are freed, missing ones acquired.
   // Rows from `writable` on become writable: their blocks are shared with nobody.
   void resize(BlockPool& pool, RowRange rows, std::uint32_t writable);
-  // Rows before `end` are encoded now.
-  void encode(BlockPool& pool, std::uint32_t end);
+  // Rows before `end` are encoded now; how many bytes that wrote.
+  std::size_t encode(BlockPool& pool, std::uint32_t end);
   // New rows go in as codes: only while every row is encoded.
   void skip_waiting(BlockPool& pool, std::uint32_t end);
 

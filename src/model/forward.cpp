@@ -9,6 +9,7 @@
 #include <cmath>
 #include <utility>
 
+#include "attention/work.h"
 #include "base/error.h"
 #include "model/dequant.h"
 #include "model/forward_step.h"
@@ -158,8 +159,8 @@ void Model::attention(Step& step, int layer) {
   project(step, layer);
   append(step, layer);
   attend_rows(step, layer);
-  work.input.set(work.attended.data(), static_cast<int>(step.tokens), config_.heads * config_.head_dim, step.pool);
-  multiply(step, {{.w = &w.o, .y = work.h.data(), .stride = config_.hidden}});
+  set_input(step, work.attended.data(), step.tokens, config_.heads * config_.head_dim);
+  multiply(step, Op::kOutput, {{.w = &w.o, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.attention_post_norm.empty()) norm(step, work.h, w.attention_post_norm, work.h);
   add(step, work.x, work.h);
 }
@@ -167,16 +168,14 @@ void Model::attention(Step& step, int layer) {
 void Model::feed_forward(Step& step, int layer) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   Workspace& work = step.work;
-  const auto ffn = static_cast<std::size_t>(config_.ffn);
   norm(step, work.x, w.ffn_norm, work.h);
-  work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
-  multiply(step, {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
-                  {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
-  const auto gated = config_.architecture == Architecture::kGemma3 ? step.ops.gelu_tanh_mul : step.ops.silu_mul;
-  step.each_row(
-      [&](std::size_t row) { gated(&work.gate[row * ffn], &work.up[row * ffn], ffn, &work.gate[row * ffn]); });
-  work.input.set(work.gate.data(), static_cast<int>(step.tokens), config_.ffn, step.pool);
-  multiply(step, {{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}});
+  set_input(step, work.h.data(), step.tokens, config_.hidden);
+  multiply(step, Op::kGateUp,
+           {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
+            {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
+  activate(step);
+  set_input(step, work.gate.data(), step.tokens, config_.ffn);
+  multiply(step, Op::kDown, {{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.ffn_post_norm.empty()) norm(step, work.h, w.ffn_post_norm, work.h);
   add(step, work.x, work.h);
 }
@@ -192,19 +191,19 @@ void Model::project(Step& step, int layer) {
         {{.w = &w.k, .y = &work.k[offset], .stride = kv_width}, {.w = &w.v, .y = &work.v[offset], .stride = kv_width}}};
   };
   const Product queries{.w = &w.q, .y = work.q.data(), .stride = q_width};
-  work.input.set(work.h.data(), static_cast<int>(step.tokens), config_.hidden, step.pool);
+  set_input(step, work.h.data(), step.tokens, config_.hidden);
   if (std::all_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); })) {
     const auto [keys, values] = keys_values(0);
-    multiply(step, {queries, keys, values});
+    multiply(step, Op::kQkv, {queries, keys, values});
     kv_products_ += step.tokens;
   } else {
-    multiply(step, {queries});
+    multiply(step, Op::kQkv, {queries});
     step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
       if (!writes(chunk, layer)) return;
       const float* const h = &work.h[row * static_cast<std::size_t>(config_.hidden)];
-      work.input.set(h, static_cast<int>(n), config_.hidden, step.pool);
+      set_input(step, h, n, config_.hidden);
       const auto [keys, values] = keys_values(row);
-      multiply(step, {keys, values});
+      multiply(step, Op::kQkv, {keys, values});
       kv_products_ += n;
     });
   }
@@ -218,6 +217,9 @@ void Model::append(Step& step, int layer) {
   const auto dim = static_cast<std::size_t>(config_.head_dim), width = dim * static_cast<std::size_t>(config_.kv_heads);
   const bool any =
       std::any_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); });
+  // rope goes over the keys, then both are read; of a number of keys it takes three operations
+  const Timed timed =
+      step.time_each(Op::kAppend, any ? step.tokens * width : 0, {.bytes = 4 * sizeof(float), .f32_ops = 3});
   if (any)
     step.each_row([&](std::size_t row) {
       for (std::size_t c = 0; c < width; c += dim) rope.rotate(&work.k[row * width + c], work.positions[row]);
@@ -262,6 +264,9 @@ void Model::attend_rows(Step& step, int layer) {
   step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
     chunk.each_sequence([&](KvSequence& kv) { add(kv, chunk, row, n); });
   });
+  const bool prompt = std::ranges::any_of(step.chunks, &Chunk::prompt);
+  const Timed timed =
+      step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode, [&] { return attention_work(shape, work.queries); });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
 
@@ -307,6 +312,9 @@ void Model::embed(Step& step) {
   const auto hidden = static_cast<std::size_t>(config_.hidden);
   const TensorView& table = weights_.embedding;
   const std::size_t row_bytes = table.data.size() / static_cast<std::size_t>(table.rows());
+  const Timed timed = step.time(Op::kEmbed, [&] {
+    return static_cast<double>(step.tokens) * Work{.bytes = static_cast<double>(row_bytes + hidden * sizeof(float))};
+  });
   std::vector<Token> tokens;
   for (const Chunk& chunk : step.chunks) tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
   step.each_row([&](std::size_t row) {
@@ -334,36 +342,10 @@ std::size_t Model::head(Step& step) {
     for (std::size_t i = 0; chunk.logits == Chunk::Logits::kAll && i < n; ++i) wanted.push_back(row + i);
   });
   if (wanted.empty()) return 0;
-  for (std::size_t i = 0; i < wanted.size(); ++i)
-    step.ops.rmsnorm(&work.x[wanted[i] * hidden], weights_.norm.data(), hidden, config_.norm_eps, &work.h[i * hidden]);
-  work.input.set(work.h.data(), static_cast<int>(wanted.size()), config_.hidden, step.pool);
-  multiply(step, {{.w = &weights_.head, .y = &work.logits[step.logits * vocab], .stride = config_.vocab}});
+  norm_last(step, wanted);
+  set_input(step, work.h.data(), wanted.size(), config_.hidden);
+  multiply(step, Op::kHead, {{.w = &weights_.head, .y = &work.logits[step.logits * vocab], .stride = config_.vocab}});
   return wanted.size();
-}
-
-void Model::norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out) {
-  const std::size_t n = weight.size();
-  step.each_row(
-      [&](std::size_t row) { step.ops.rmsnorm(&x[row * n], weight.data(), n, config_.norm_eps, &out[row * n]); });
-}
-
-void Model::norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight) {
-  const std::size_t dim = weight.size();
-  step.each_row([&](std::size_t row) {
-    for (int head = 0; head < heads; ++head) {
-      float* const values = &x[(row * static_cast<std::size_t>(heads) + static_cast<std::size_t>(head)) * dim];
-      step.ops.rmsnorm(values, weight.data(), dim, config_.norm_eps, values);
-    }
-  });
-}
-
-void Model::multiply(Step& step, std::initializer_list<Product> products) {
-  matmul(step.pool, step.work.input, std::span(products.begin(), products.size()));
-}
-
-void Model::add(Step& step, std::vector<float>& x, const std::vector<float>& y) {
-  const auto hidden = static_cast<std::size_t>(config_.hidden);
-  step.each_row([&](std::size_t row) { step.ops.add(&x[row * hidden], &y[row * hidden], hidden); });
 }
 
 bool Model::writes(const Chunk& chunk, int layer) { return chunk.kv->spec().layers[LayerId{layer}].writes.has_value(); }

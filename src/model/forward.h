@@ -13,6 +13,7 @@
 #include "kv/sequence.h"
 #include "model/config.h"
 #include "model/model_file.h"
+#include "model/profile.h"
 #include "model/weights.h"
 
 namespace lamina {
@@ -65,6 +66,7 @@ struct Workspace {
   std::vector<Rope> ropes;     // of layers without and with a window
   std::vector<Pos> positions;  // [tokens]
   std::vector<Query> queries;  // one a chunk
+  Profile* profile = nullptr;  // where each operation's time is noted, if anywhere
 
   void give_back();  // the memory of the last step but its logits: after a long one
 };
@@ -113,9 +115,12 @@ class Model {
   void attend_rows(Step& step, int layer);
   void feed_forward(Step& step, int layer);
   std::size_t head(Step& step);
-  static void multiply(Step& step, std::initializer_list<Product> products);  // of work.input
+  void set_input(Step& step, const float* x, std::size_t rows, int cols);
+  static void multiply(Step& step, Op op, std::initializer_list<Product> products);  // of work.input
   void norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out);
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);
+  void norm_last(Step& step, std::span<const std::size_t> rows);
+  void activate(Step& step);
   void add(Step& step, std::vector<float>& x, const std::vector<float>& y);
   static bool writes(const Chunk& chunk, int layer);
   void note_classes(KvSequence& kv, std::span<const Token> tokens, Pos ahead);

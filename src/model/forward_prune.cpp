@@ -11,6 +11,7 @@ void Workspace::give_back() {
   Workspace fresh;
   std::swap(fresh.logits, logits);
   std::swap(fresh.ropes, ropes);
+  fresh.profile = profile;
   *this = std::move(fresh);
 }
 

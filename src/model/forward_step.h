@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one step of a forward pass carries from layer to layer. Of forward.cpp and forward_prune.cpp only.
+// What one step of a forward pass carries from layer to layer. Of forward*.cpp only.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -33,6 +33,15 @@ struct Model::Step {
   void each_chunk(Fn&& fn) {
     std::size_t row = 0;
     for (std::size_t i = 0; i < chunks.size(); row += rows[i++]) fn(chunks[i], row, rows[i]);
+  }
+  // Until the end of the scope, if there is a profile: asked() says what work it is.
+  template <class Fn>
+  Timed time(Op op, Fn asked) const {
+    return Timed(work.profile, op, asked);
+  }
+  // The same of an operation on so many numbers, each of which takes so much.
+  Timed time_each(Op op, std::size_t numbers, const Work& each) const {
+    return time(op, [&] { return static_cast<double>(numbers) * each; });
   }
   // What reaches a layer is what reached it when it was recorded.
   void take_rows(const StepTrace::Layer& known) {

@@ -2,8 +2,10 @@
 """lamina plan, bench, eval and tokenize as users call them: what they print can be read by other programs."""
 
 import csv
+import html.parser
 import io
 import json
+import math
 import os
 import pty
 import subprocess
@@ -120,6 +122,93 @@ class BenchTest(ProgramTest):
         self.assertRegex(self.ok(*line[:-2], "-np", 2).decode().splitlines()[2], r"\| +2 \| full \|")
 
 
+class MachineTest(ProgramTest):
+    def test_figures_are_positive(self):
+        rows = self.json("bench", "--machine", "-r", 1, "-t", "1,2", "-o", "json")
+        self.assertEqual([row["n_threads"] for row in rows], [1, 2])
+        for row in rows:
+            for key in ["read_bytes_per_s", "f32_ops_per_s", "bf16_ops_per_s", "int8_ops_per_s"]:
+                if key != "bf16_ops_per_s" or row[key] is not None:
+                    self.assertTrue(0 < row[key] < math.inf, row)
+        table = self.ok("bench", "--machine", "-r", 1, "-t", 1).decode().splitlines()
+        self.assertRegex(table[-3], r"^\| +threads \| +read GB/s \| +float32 GOP/s \| +bf16 GOP/s \| +int8 GOP/s \|$")
+        self.assertRegex(table[-1], r"^\| +1 (\| +([\d.]+|none) ){4}\|$")
+
+    def test_wrong_calls(self):
+        self.refused(2, "--output.*\"csv\" is unknown, expected md or json", "bench", "--machine", "-o", "csv")
+        self.refused(2, "--model excludes --machine", "bench", "--machine", "-m", LLAMA)
+        self.refused(2, "--machine excludes --profile", "bench", "--machine", "--profile")
+
+
+class ProfileTest(ProgramTest):
+    LINE = ["bench", "-m", LLAMA, "--profile", "-p", 24, "-n", 4, "-d", "0,40", "-r", 2, "-t", 1, "--kv", "full;k8v8"]
+
+    def tables(self, out):
+        """{title: {operation: {column: cell}}}"""
+        tables, titles = {}, []
+        for line in out.splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if ". Limits: " in line:
+                table = tables[line.split(":")[0]] = {}
+            elif cells and cells[0] == "operation":
+                titles = cells
+            elif cells and not cells[0].startswith("-"):
+                table[cells[0]] = dict(zip(titles, cells, strict=True))
+        return tables
+
+    def test_each_test_has_its_operations(self):
+        tables = self.tables(self.ok(*self.LINE).decode())
+        self.assertEqual(list(tables), [f"{test}{depth}, {kv}, 1 thread" for kv in ["full", "k8v8"] for depth in ["", " @ d40"]
+                                        for test in ["pp24", "tg4"]])
+        for title, table in tables.items():
+            steps, layers = (1, 4) if title.startswith("pp") else (4, 4)
+            attention = "attention, prompt" if title.startswith("pp") else "attention, decode"
+            self.assertEqual(len([name for name in table if name.startswith("attention, ")]), 1)
+            for name, calls in [("Q, K, V", layers), (attention, layers), ("gate, up", layers), ("down", layers), ("head", 1),
+                                ("commit, encode", 1), ("embedding", 1)]:
+                self.assertEqual(table[name]["calls"], str(steps * calls), (title, name))
+            self.assertEqual(list(table)[-2:], ["other", "all"])
+            self.assertEqual(table["all"]["time"], "100.0 %")
+            total = sum(float(row["time"][:-2]) for name, row in table.items() if name != "all")
+            self.assertAlmostEqual(total, 100, delta=0.05 * len(table))  # each is rounded to a tenth
+
+    def test_a_page_that_needs_nothing_else(self):
+        path = self.folder / "report.html"
+        out = self.ok(*self.LINE, "-o", path).decode()
+        self.assertEqual(len(self.tables(out)), 8)
+        page = path.read_text()
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["report.html"])
+        self.assertEqual((page.count("<section>"), page.count("<svg"), page.count("<table>")), (8, 16, 8))
+        self.assertNotRegex(page, r"https?:|src=|@import|url\(|nan|inf\b")
+        parser = PageParser()
+        parser.feed(page)
+        parser.close()
+        self.assertEqual(parser.open, [])
+
+    def test_wrong_calls(self):
+        self.refused(2, "--model is required", "bench", "--profile")
+        for output in ["json", "report.pdf", "html"]:
+            self.refused(2, f"--output.*\"{output}\" is unknown, expected md or FILE.html", *self.LINE, "-o", output)
+        self.refused(2, "--output.*\"report.html\" is unknown, expected md, json", "bench", "-m", LLAMA, "-o", "report.html")
+        self.refused(1, "missing/report.html: cannot be written", *self.LINE, "-o", self.folder / "missing/report.html")
+
+
+class PageParser(html.parser.HTMLParser):
+    """Every element that is opened is closed, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            raise ValueError(f"</{tag}> at {self.getpos()}")
+
+
 class EvalTest(ProgramTest):
     def setUp(self):
         super().setUp()
@@ -230,7 +319,7 @@ class HelpTest(ProgramTest):
                 ([], ["run", "chat", "plan", "bench", "eval", "tokenize"]), (["run"], model + sampling),
                 (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
                 (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
-                             "--threads", "--output", "--parallel", "--kv-budget"]),
+                             "--threads", "--output", "--parallel", "--kv-budget", "--machine", "--profile"]),
                 (["eval"], ["ppl"]),
                 (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
                 (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:

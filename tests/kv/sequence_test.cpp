@@ -339,6 +339,27 @@ TEST(Sequence, DiscardsAStepThatFailedHalfWay) {
   EXPECT_EQ(pool.held_bytes(), 0U);
 }
 
+// Tiles of 16 rows once two of them wait: of 200 rows in one prompt 176, then 16 more when 16 further have come.
+TEST(Sequence, CountsTheBytesThatItEncodes) {
+  const KvShape s = shape(3, 2, 64);
+  const std::size_t row =
+      std::size_t{3} * 2 * (64 + 2 * 2 + 64 / 2 + 2 * 2);  // k8v4: codes, and a scale for 32 channels
+  const std::vector<float> x(std::size_t{200} * 2 * 64, 1);
+  for (const char* text : {"k8v4", "full"}) {
+    BlockPool pool(s, most_bytes(s, 300));
+    KvSequence kv(spec(text, s), s, pool);
+    const auto step = [&](int tokens, Phase phase) {
+      for (int layer = 0; layer < s.layers; ++layer) kv.append(LayerId{layer}, kv.length(), tokens, x.data(), x.data());
+      kv.commit(phase, tokens);
+      return kv.encoded_bytes();
+    };
+    const std::size_t codes = std::string(text) == "full" ? 0 : row;
+    EXPECT_EQ(step(200, Phase::kPromptEnd), 176 * codes) << text;
+    for (int i = 1; i < 8; ++i) EXPECT_EQ(step(1, Phase::kDecode), 176 * codes) << text << ' ' << i;
+    EXPECT_EQ(step(1, Phase::kDecode), 192 * codes) << text;
+  }
+}
+
 TEST(Pool, GivesMemoryBack) {
   const KvShape s = shape(1, 1, 64);
   BlockPool pool(s, 64 << 20);
