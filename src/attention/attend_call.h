@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One call of attend(): what its tasks are, and what they share. Its parts: attention.cpp plans, decode.cpp and
-// prompt.cpp are the two paths, observe.cpp measures what queries gave the rows, work.cpp counts.
+// prompt.cpp are the two paths, byte_rows.cpp makes rows ready for prompts, observe.cpp measures what queries gave
+// them, work.cpp counts.
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,10 +15,12 @@
 namespace lamina {
 
 constexpr int kPromptQueryRows = 96;       // prompt: query rows of one task
-constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted to float32 at a time
+constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted at a time
 
 // Which of the two paths the rows of a KV head take.
-bool takes_decode_path(const Query& query, int kv_head, int group);
+bool takes_decode_path(const AttendKernels& kernels, const AttentionShape& shape, const Query& query, int kv_head);
+// Whether a prompt's queries meet rows as bytes, from kFloatRows on.
+bool meets_bytes(const AttendKernels& kernels, int head_dim, const Query& query);
 
 // Rows [first, last) of one segment, for all query rows of a KV head.
 struct Partition {
@@ -38,11 +42,32 @@ struct Merge {
   std::size_t first_partition, last_partition;
 };
 
+// Up to kBlockRows rows that prompts meet as bytes (kernels/attend.h), and where all such rows of a segment are.
+struct ByteBlock {
+  int query, kv_head;
+  const Segment* segment;
+  RowRange rows;
+  std::size_t at;  // in Buffers::bytes
+};
+struct ByteRun {
+  std::size_t at = 0;
+  std::uint32_t first_tile = 0;
+};
+
+// A tile's queries for the rows of one shift, as floats and, once they are asked for, as bytes.
+struct TileQueries {
+  const float* q = nullptr;
+  ByteQueries bytes{};
+};
+
 struct ThreadBuffers {
-  std::vector<float> q;                    // [query rows][dim]
-  std::vector<float> partials;             // [partition]: max [query rows], sum [query rows], out [query rows][dim]
-  std::vector<float> scores;               // [query rows][rows]
-  std::vector<float> block;                // a block of keys or values as float32
+  std::vector<float> q;              // [query rows][dim]
+  std::vector<float> partials;       // [partition]: max [query rows], sum [query rows], out [query rows][dim]
+  std::vector<float> scores;         // [query rows][rows]
+  std::vector<float> block;          // a block of keys or values as float32
+  std::vector<std::int8_t> q_codes;  // of ByteQueries, as are the next two
+  std::vector<float> q_scales;
+  std::vector<std::int32_t> q_offsets;
   std::vector<RowRange> visible;           // [tokens]
   std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers;  // [plane][tiles]
@@ -89,6 +114,10 @@ struct AttentionScratch::Buffers {
   std::vector<Gathered> gathered;  // [query][kv_head]
   std::vector<float> observed_q;   // [query rows][dim]
   std::vector<ObservedBlock> observed;
+  std::vector<ByteBlock> byte_blocks;
+  std::vector<ByteRun> byte_runs;            // of the segments of prompts
+  std::vector<std::size_t> first_byte_runs;  // [query][kv_head]
+  std::vector<std::byte> bytes;              // ByteRows, from the first multiple of 64 bytes on
   std::vector<ThreadBuffers> threads;
 };
 
@@ -111,27 +140,35 @@ class Attention {
   void run_partition(const Partition& partition, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
   void gather_observed(const ObservedQueries& queries) const;
+  void make_bytes(const ByteBlock& block, ThreadBuffers& thread) const;
   void run_observed(const ObservedBlock& block, ThreadBuffers& thread) const;
   void add_queries(const Query& query, int head) const;
 
  private:
   void plan_partitions(int query, int kv_head);
   void plan_observed(int query, int kv_head);
+  void plan_bytes(int query, int kv_head);
+  ByteRows byte_rows(std::size_t at, int tiles, const Query& query) const;
+  std::optional<ByteRows> bytes_of(int query, int kv_head, const Segment& segment, const Tiles& tiles) const;
+  const ByteQueries& bytes_of(TileQueries& queries, int rows, const Query& query, ThreadBuffers& thread) const;
   void prepare_observed(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
                         ThreadBuffers& thread) const;
   void add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
-  void run_prompt_partition(const Segment& segment, RowRange rows, const float* q, int tokens, float* partial,
-                            ThreadBuffers& thread) const;
+  void run_prompt_partition(const QueryTile& tile, const Segment& segment, RowRange rows, TileQueries& queries,
+                            float* partial, ThreadBuffers& thread) const;
   const float* queries_for(int query, int kv_head, int first_token, int tokens, Pos shift, ThreadBuffers& thread) const;
-  Gathered& gathered(int query, int kv_head) const {
-    return buffers_.gathered[static_cast<std::size_t>(query) * static_cast<std::size_t>(shape_.kv_heads) +
-                             static_cast<std::size_t>(kv_head)];
+  std::size_t head_of(int query, int kv_head) const {
+    return static_cast<std::size_t>(query) * static_cast<std::size_t>(shape_.kv_heads) +
+           static_cast<std::size_t>(kv_head);
   }
+  Gathered& gathered(int query, int kv_head) const { return buffers_.gathered[head_of(query, kv_head)]; }
   void score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,
                     ThreadBuffers& thread) const;
+  void mix_bytes(const ByteRows& rows, std::uint32_t first_tile, const float* weights, std::size_t stride,
+                 int query_rows, float* out) const;
   void mix_blocks(const Segment& segment, const Tiles& tiles, int query_rows, float* out, ThreadBuffers& thread) const;
   void merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
                  int head) const;
@@ -144,7 +181,7 @@ class Attention {
   const AttendKernels& kernels_;
   int group_;  // query heads of one KV head
   int dim_;    // head_dim with padding
-  std::size_t partial_floats_ = 0, weight_floats_ = 0, observed_floats_ = 0;
+  std::size_t partial_floats_ = 0, weight_floats_ = 0, observed_floats_ = 0, bytes_ = 0;
 };
 
 }  // namespace lamina

@@ -14,10 +14,12 @@ constexpr int kDecodeQueryRows = 24;  // tokens x heads of a group up to which t
 
 }  // namespace
 
-bool takes_decode_path(const Query& query, int kv_head, int group) {
+bool takes_decode_path(const AttendKernels& kernels, const AttentionShape& shape, const Query& query, int kv_head) {
   const auto has_codes = [](const Segment& s) { return has_scales(s.k_format) || has_scales(s.v_format); };
-  return query.observation.apart || (static_cast<int>(query.pos.size()) * group <= kDecodeQueryRows &&
-                                     !(query.prompt && std::ranges::any_of(query.segments[kv_head], has_codes)));
+  if (query.observation.apart) return true;
+  if (meets_bytes(kernels, shape.head_dim, query)) return false;
+  return static_cast<int>(query.pos.size()) * (shape.heads / shape.kv_heads) <= kDecodeQueryRows &&
+         !(query.prompt && std::ranges::any_of(query.segments[kv_head], has_codes));
 }
 
 AttentionScratch::AttentionScratch(const AttendKernels& kernels) : buffers_(std::make_unique<Buffers>(kernels)) {}
@@ -32,15 +34,20 @@ void Attention::plan() {
   buffers_.observed.clear();
   buffers_.observed_queries.clear();
   buffers_.gathered.assign(queries_.size() * static_cast<std::size_t>(shape_.kv_heads), {});
+  buffers_.byte_blocks.clear();
+  buffers_.byte_runs.clear();
+  buffers_.first_byte_runs.assign(buffers_.gathered.size(), 0);
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
+    const bool bytes = meets_bytes(kernels_, shape_.head_dim, queries_[i]);
     const int tokens = static_cast<int>(queries_[i].pos.size());
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const Observation& observation = queries_[i].observation;
       assert(observation.mass.empty() || observation.apart != queries_[i].prompt);
       if (!observation.mass.empty() && !observation.apart) plan_observed(i, h);
+      if (bytes && tokens > 0) plan_bytes(i, h);
       if (queries_[i].out == nullptr) continue;
-      if (takes_decode_path(queries_[i], h, group_)) {
+      if (takes_decode_path(kernels_, shape_, queries_[i], h)) {
         plan_partitions(i, h);
         continue;
       }
@@ -52,6 +59,7 @@ void Attention::plan() {
   grow(buffers_.partials, partial_floats_);
   grow(buffers_.weights, weight_floats_);
   grow(buffers_.observed_q, observed_floats_);
+  grow(buffers_.bytes, bytes_ + 64);
 }
 
 void Attention::plan_partitions(int query, int kv_head) {
@@ -109,8 +117,13 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   attention.plan();
   const int tiles = static_cast<int>(buffers.query_tiles.size());
   const int partitions = static_cast<int>(buffers.partitions.size());
-  pool.parallel_for(static_cast<int>(buffers.observed_queries.size()),
-                    [&](int task, int) { attention.gather_observed(buffers.observed_queries[task]); });
+  const int gathers = static_cast<int>(buffers.observed_queries.size());
+  pool.parallel_for(gathers + static_cast<int>(buffers.byte_blocks.size()), [&](int task, int thread) {
+    if (task < gathers)
+      attention.gather_observed(buffers.observed_queries[task]);
+    else
+      attention.make_bytes(buffers.byte_blocks[task - gathers], buffers.threads[thread]);
+  });
   pool.parallel_for(tiles + partitions, [&](int task, int thread) {
     if (task < tiles)
       attention.run_query_tile(buffers.query_tiles[task], buffers.threads[thread]);

@@ -66,24 +66,19 @@ void Attention::run_merge(const Merge& merge) const {
 // Query row i of `rows`: the fold of its `count` partial results, in order.
 void Attention::merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
                           int head) const {
-  const std::size_t floats = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_));
   std::array<float, kMaxHeadDim> out;
-  float max = kNoScore, sum = 0;
-  for (std::size_t p = 0; p < count; ++p) max = std::max(max, partials[p * floats + static_cast<std::size_t>(i)]);
-  std::fill_n(out.begin(), dim_, 0.0F);
-  for (std::size_t p = 0; p < count && max != kNoScore; ++p) {
-    const float* partial = partials + p * floats;
-    const float weight = std::exp(partial[i] - max);
-    const float* part = partial + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
-    sum += weight * partial[rows + i];
-    for (int c = 0; c < dim_; ++c) out[c] += weight * part[c];
-  }
+  const float lse = kernels_.merge({.max = partials + i,
+                                    .sum = partials + rows + i,
+                                    .out = partials + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_,
+                                    .stride = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_)),
+                                    .parts = count,
+                                    .to = out.data(),
+                                    .dim = dim_});
   const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
-  const float factor = sum > 0 ? 1 / sum : 0;
   float* const to = query.out + at * shape_.head_dim;
-  for (int c = 0; c < shape_.head_dim; ++c) to[c] = out[c] * factor;
+  std::copy_n(out.data(), shape_.head_dim, to);
   if (query.rotate) hadamard(to, shape_.head_dim);
-  if (query.lse) query.lse[at] = sum > 0 ? max + std::log(sum) : kNoScore;
+  if (query.lse) query.lse[at] = lse;
 }
 
 }  // namespace lamina

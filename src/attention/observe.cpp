@@ -121,8 +121,13 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
   const Tiles tiles = tiles_of(memory_, segment, block.rows, dim_, thread.pointers);
   const auto query_rows = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(group_);
   grow(thread.scores, query_rows * static_cast<std::size_t>(tiles.padded_rows()));
-  const float* const q = queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread);
-  score_blocks(segment, tiles, q, static_cast<int>(query_rows), thread);
+  TileQueries queries{queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread)};
+  const int all = static_cast<int>(query_rows);
+  if (const std::optional<ByteRows> bytes = bytes_of(block.query, block.kv_head, segment, tiles))
+    kernels_.score_bytes(*bytes, bytes_of(queries, all, query, thread), thread.scores.data(),
+                         static_cast<std::size_t>(tiles.padded_rows()));
+  else
+    score_blocks(segment, tiles, queries.q, all, thread);
   grow(thread.lse, query_rows);
   grow(thread.far_columns, query_rows);
   for (int t = 0; t < tokens; ++t)

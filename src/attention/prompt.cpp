@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The prompt path: tiles of queries by blocks of rows, as products of float32 matrices.
+// The prompt path: tiles of queries by blocks of rows, as products of bytes or of float32 matrices.
 #include <algorithm>
 
 #include "attention/attend_call.h"
@@ -12,7 +12,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
   const std::size_t floats = static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_);
   grow(thread.visible, static_cast<std::size_t>(tile.tokens));
   const Segment* rotated = nullptr;  // whose shift the queries carry
-  const float* q = nullptr;
+  TileQueries queries;
   std::size_t partitions = 0;
   for (const Segment& segment : query.segments[tile.kv_head]) {
     for (int t = 0; t < tile.tokens; ++t)
@@ -20,12 +20,12 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
     const RowRange rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
     if (rows_of_all.empty()) continue;
     if (!rotated || rotated->shift != segment.shift)
-      q = queries_for(tile.query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread);
+      queries = {queries_for(tile.query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread)};
     rotated = &segment;
     for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last; ++partitions) {
       const std::uint32_t end = partition_end(first, rows_of_all);
       thread.partials.resize(std::max(thread.partials.size(), (partitions + 1) * (floats + 2 * rows)));
-      run_prompt_partition(segment, {first, end}, q, tile.tokens,
+      run_prompt_partition(tile, segment, {first, end}, queries,
                            thread.partials.data() + partitions * (floats + 2 * rows), thread);
       first = end;
     }
@@ -35,10 +35,11 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
               tile.kv_head * group_ + i % group_);
 }
 
-// The tile's tokens and one partition of rows: the arithmetic of run_partition() as products of float32 matrices.
-void Attention::run_prompt_partition(const Segment& segment, RowRange rows, const float* q, int tokens, float* partial,
-                                     ThreadBuffers& thread) const {
-  const int all = tokens * group_;
+// The tile's tokens and one partition of rows: where rows are float32, the arithmetic of run_partition() as products.
+void Attention::run_prompt_partition(const QueryTile& tile, const Segment& segment, RowRange rows, TileQueries& queries,
+                                     float* partial, ThreadBuffers& thread) const {
+  const Query& query = queries_[tile.query];
+  const int tokens = tile.tokens, all = tokens * group_;
   std::fill(partial, partial + all, kNoScore);
   std::fill(partial + all, partial + static_cast<std::ptrdiff_t>(all) * (2 + dim_), 0.0F);
   // tokens before the first have not reached these rows, those from the last on no longer see them
@@ -53,7 +54,11 @@ void Attention::run_prompt_partition(const Segment& segment, RowRange rows, cons
   float* scores = thread.scores.data();
   float* out = partial + 2 * all + static_cast<std::ptrdiff_t>(skipped) * dim_;
 
-  score_blocks(segment, tiles, q + static_cast<std::size_t>(skipped) * dim, query_rows, thread);
+  const std::optional<ByteRows> bytes = bytes_of(tile.query, tile.kv_head, segment, tiles);
+  if (bytes)
+    kernels_.score_bytes(*bytes, bytes_of(queries, all, query, thread).part(skipped, query_rows), scores, stride);
+  else
+    score_blocks(segment, tiles, queries.q + static_cast<std::size_t>(skipped) * dim, query_rows, thread);
   for (int i = 0; i < query_rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles, intersection(rows, thread.visible[first_token + i / group_]));
@@ -67,7 +72,21 @@ void Attention::run_prompt_partition(const Segment& segment, RowRange rows, cons
       std::fill(scores + i * stride, scores + i * stride + tiles.values.first, 0.0F);
       std::fill(scores + i * stride + tiles.values.last, scores + (i + 1) * stride, 0.0F);
     }
-  mix_blocks(segment, tiles, query_rows, out, thread);
+  if (bytes)
+    mix_bytes(*bytes, tiles.base / kTileRows, scores, stride, query_rows, out);
+  else
+    mix_blocks(segment, tiles, query_rows, out, thread);
+}
+
+// Blocks end where they end in every chunk of the prompt: weights share a step by the block.
+void Attention::mix_bytes(const ByteRows& rows, std::uint32_t first_tile, const float* weights, std::size_t stride,
+                          int query_rows, float* out) const {
+  for (int tile = 0; tile < rows.tiles;) {
+    const int in_block = static_cast<int>((first_tile + static_cast<std::uint32_t>(tile)) % kByteBlockTiles);
+    const int count = std::min(rows.tiles - tile, kByteBlockTiles - in_block);
+    kernels_.mix_bytes(rows.part(tile, count), weights + tile * kTileRows, stride, query_rows, out);
+    tile += count;
+  }
 }
 
 void Attention::score_blocks(const Segment& segment, const Tiles& tiles, const float* q, int query_rows,

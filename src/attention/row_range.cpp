@@ -85,7 +85,7 @@ void mask(float* scores, const Tiles& tiles, RowRange visible) {
 }
 
 std::uint32_t partition_end(std::uint32_t first, RowRange rows) {
-  return std::min(rows.last, (first / kPartitionRows + 1) * kPartitionRows);
+  return std::min(rows.last, first < kFloatRows ? kFloatRows : (first / kPartitionRows + 1) * kPartitionRows);
 }
 
 RowRange intersection(RowRange a, RowRange b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }

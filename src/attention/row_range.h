@@ -17,6 +17,8 @@ constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 // path and the chunk that a query came in: partial results are the same to the bit wherever rows are float, and so is
 // their merge.
 constexpr std::uint32_t kPartitionRows = 512;
+// The first rows of a run meet prompts as float32, a partition of their own: most attention goes to them.
+constexpr std::uint32_t kFloatRows = 128;
 std::uint32_t partition_end(std::uint32_t first, RowRange rows);
 RowRange intersection(RowRange a, RowRange b);
 

@@ -62,6 +62,56 @@ struct Weigh {
   float* far_sums = nullptr;
 };
 
+// What one row folded in each of `parts` parts, `stride` floats apart, becomes one: out[dim] = sum of w out_p over
+// sum of w sum_p with w = exp(max_p - max), in the order of the parts; 0 where nothing was folded.
+struct Merged {
+  const float *max = nullptr, *sum = nullptr, *out = nullptr;  // of the first part
+  std::size_t stride = 0, parts = 0;
+  float* to = nullptr;
+  int dim = 0;
+};
+
+// A block of rows as the queries of a prompt meet them: 8-bit codes, made once a step for all of its queries. Of tile
+// t:
+//   keys    [D/4][16 rows][4 channels], code + 128     values [16/4][D][4 rows], code
+//   scales  [groups of kByteGroup channels][16 rows] float32 of each
+// Keys and queries carry a Hadamard transform of `rotate` channels (1: none), which leaves their products as they are
+// and spreads what few channels hold: without it codes of 8 bits cost SmolLM2 a KL divergence of 1.2e-4, with
+// it 3.4e-5, and the mixtures 3.8e-5.
+constexpr int kByteGroup = 64;
+constexpr int kByteBlockTiles = 8;  // tiles whose weights share a step
+struct ByteRows {
+  std::byte* base = nullptr;  // the first tile, 64-byte aligned
+  int tiles = 0;              // of mixtures up to kByteBlockTiles
+  int dim = 0;                // padded_dim(head_dim)
+  int rotate = 1;
+
+  static constexpr std::size_t tile_bytes(int dim) {
+    const int groups = (dim + kByteGroup - 1) / kByteGroup;
+    return static_cast<std::size_t>(2 * kTileRows) * static_cast<std::size_t>(dim + 4 * groups);
+  }
+  std::byte* keys(int tile) const { return base + static_cast<std::size_t>(tile) * tile_bytes(dim); }
+  std::byte* values(int tile) const { return keys(tile) + static_cast<std::ptrdiff_t>(kTileRows) * dim; }
+  float* key_scales(int tile) const {
+    return reinterpret_cast<float*>(values(tile) + static_cast<std::ptrdiff_t>(kTileRows) * dim);
+  }
+  float* value_scales(int tile) const {
+    return key_scales(tile) + static_cast<std::ptrdiff_t>((dim + kByteGroup - 1) / kByteGroup) * kTileRows;
+  }
+  ByteRows part(int first, int count) const { return {keys(first), count, dim, rotate}; }
+};
+struct ByteQueries {
+  int rows = 0, dim = 0, rotate = 1;
+  std::int8_t* codes = nullptr;     // [rows][dim]
+  float* scales = nullptr;          // [rows][groups]
+  std::int32_t* offsets = nullptr;  // [rows][groups]  undo the keys' 128
+
+  ByteQueries part(int first, int count) const {
+    const std::ptrdiff_t groups = (dim + kByteGroup - 1) / kByteGroup;
+    return {count, dim, rotate, codes + std::ptrdiff_t{first} * dim, scales + first * groups, offsets + first * groups};
+  }
+};
+
 struct AttendKernels {
   // scores[i * stride + row] = dot(q[i * dim ...], key row), for all rows of the run's tiles: those outside
   // [first, last) are garbage. Codes meet the query as 16-bit integers; where scales are by channel, they are folded
@@ -72,6 +122,8 @@ struct AttendKernels {
   void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
   // One step of an online softmax: see Fold.
   void (*fold)(const Fold& fold);
+  // The parts of a fold: see Merged. Returns log(sum of exp(score)), -inf where there was none.
+  float (*merge)(const Merged& merged);
   // What queries give rows: see Weigh.
   void (*weigh)(const Weigh& weigh);
   // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
@@ -81,6 +133,16 @@ struct AttendKernels {
   void (*unpack_keys[kFormats])(const TileRun& keys, float* out);
   void (*unpack_values[kFormats])(const TileRun& values, float* out);
   void (*product)(const FloatProduct& product);
+
+  // Rows and queries as bytes. Keys [tile][dim][16] are overwritten; values [tile][16][dim].
+  void (*bytes_of_keys)(float* k, const ByteRows& to);
+  void (*bytes_of_values)(const float* v, const ByteRows& to);
+  void (*bytes_of_queries)(const float* q, const ByteQueries& to);
+  // scores[i * stride + row] = dot(query i, key row)
+  void (*score_bytes)(const ByteRows& keys, const ByteQueries& q, float* scores, std::size_t stride);
+  // out[i * dim + c] += sum over rows of weights[i * stride + row] * value[row][c], weights in 255 steps.
+  void (*mix_bytes)(const ByteRows& values, const float* weights, std::size_t stride, int queries, float* out);
+  bool fast_bytes;  // whether that is faster than products of floats
 
   // Rows; n is a multiple of 16. Values beyond the range of a 16-bit float are clamped to it.
   void (*to_f16)(const float* x, int n, std::uint16_t* out);

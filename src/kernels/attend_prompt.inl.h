@@ -33,11 +33,27 @@ static void fold(const Fold& f) {
     fold_row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
 }
 
+static float merge(const Merged& m) {
+  float max = -__builtin_inff(), sum = 0;
+  for (std::size_t p = 0; p < m.parts; ++p) max = m.max[p * m.stride] > max ? m.max[p * m.stride] : max;
+  for (int c = 0; c < m.dim; c += 16) store(m.to + c, zero());
+  if (max == -__builtin_inff()) return max;
+  for (std::size_t p = 0; p < m.parts; ++p) {
+    const F32 weight = exp(splat(m.max[p * m.stride] - max));
+    const float* const part = m.out + p * m.stride;
+    for (int c = 0; c < m.dim; c += 16) store(m.to + c, fma(weight, load(part + c), load(m.to + c)));
+    sum += hmax(weight) * m.sum[p * m.stride];
+  }
+  const F32 factor = splat(1 / sum);
+  for (int c = 0; c < m.dim; c += 16) store(m.to + c, load(m.to + c) * factor);
+  return max + __builtin_logf(sum);
+}
+
 // Columns [column, column + 16 V) of all rows.
 template <int V>
 static inline void weigh_columns(const Weigh& w, int column) {
   F32 sums[V], far_sums[V];
-  for (int v = 0; v < V; ++v) sums[v] = load(w.sums + column + 16 * v);
+  for (int v = 0; v < V; ++v) sums[v] = load(w.sums + column + 16 * v), far_sums[v] = zero();
   for (int v = 0; v < V && w.far; ++v) far_sums[v] = load(w.far_sums + column + 16 * v);
   for (int row = 0; row < w.rows; row += w.step) {
     const float* const scores = w.scores + static_cast<std::size_t>(row) * w.stride + column;
@@ -290,6 +306,7 @@ const AttendKernels kAttendKernels = {
     .mix = {mix_floats<RowsF32>, mix_floats<RowsF16>, mix_floats<RowsBF16>, mix_codes<ValuesInt8>,
             mix_codes<ValuesInt4>, mix_codes<ValuesAsym4>, mix_codes<ValuesAsym2>, nullptr, nullptr},
     .fold = fold,
+    .merge = merge,
     .weigh = weigh,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
@@ -300,6 +317,12 @@ const AttendKernels kAttendKernels = {
                       unpack_code_values<ValuesInt8>, unpack_code_values<ValuesInt4>, unpack_code_values<ValuesAsym4>,
                       unpack_code_values<ValuesAsym2>, nullptr, nullptr},
     .product = product,
+    .bytes_of_keys = bytes_of_keys,
+    .bytes_of_values = bytes_of_values,
+    .bytes_of_queries = bytes_of_queries,
+    .score_bytes = score_bytes,
+    .mix_bytes = mix_bytes,
+    .fast_bytes = kFastDot4,
     .to_f16 = to_f16,
     .to_bf16 = to_bf16,
     .from_f16 = from_f16,

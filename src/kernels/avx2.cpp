@@ -9,5 +9,6 @@
 #include "kernels/ops.inl.h"
 #include "kernels/attend.inl.h"
 #include "kernels/attend_codes.inl.h"
+#include "kernels/attend_bytes.inl.h"
 #include "kernels/attend_prompt.inl.h"
 #include "kernels/peak.inl.h"

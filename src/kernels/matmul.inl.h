@@ -60,7 +60,7 @@ struct BlockSums {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) v[p][n] = times_128(v[p][n]);
+      for (int p = 0; p < P; ++p) v[p][n] = shift_left<7>(v[p][n]);
   }
 };
 
@@ -208,7 +208,7 @@ static void quantize(const float* x, std::ptrdiff_t x_stride, int rows, int bloc
         const I32 code = round_i32(half[h] * inverse);
         const I32 high = round_i32(to_f32(code) * splat(1.0F / 128));  // a tie leaves a low byte of -64 or 64
         store_i8(codes + 16 * h, high);
-        store_i8(codes + kBlockCols + 16 * h, code - times_128(high));
+        store_i8(codes + kBlockCols + 16 * h, code - shift_left<7>(high));
         sum = sum + code;
       }
       const float total = hsum(to_f32(sum));  // of integers below 2^20: exact

@@ -13,8 +13,8 @@
 //             abs(x)
 //             round(x)               to a whole number, to nearest even, |x| < 2^22
 //             times_pow2(p, n)       p 2^n, n whole and at most 127; 0 where n < -125
-// I32:        zero_i32() splat_i32(v) load_i32(p) a + b  a - b  a * b  a & b  to_f32(x)
-//             shift_right<bits>(x) (zeros enter)
+// I32:        zero_i32() splat_i32(v) load_i32(p) store_i32(p, x) a + b  a - b  a * b  a & b  to_f32(x)
+//             shift_left<bits>(x) shift_right<bits>(x) (zeros enter)
 //             round_i32(x)           to nearest even, |x| < 2^22
 //             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
 //             store_words(p, x) (int16, of each four lanes in the order 0, 2, 1, 3: that of even_bytes, then odd_bytes)
@@ -27,6 +27,7 @@
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 // All three: opaque(x)   x, of which the compiler knows nothing: what a loop measures is neither foreseen nor moved
 //             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline
+// kFastDot4: dot4 takes one instruction, not six (on scalars: chosen so that they judge it).
 // kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
 // rounds once where the machine can (kFmaRoundsOnce), else twice.
 #pragma once

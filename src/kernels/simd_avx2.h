@@ -13,6 +13,7 @@ namespace lamina::avx2 {
 constexpr bool kFmaRoundsOnce = true;
 constexpr int kRegisters = 8;  // 16 registers, two for a vector
 
+constexpr bool kFastDot4 = false;
 struct F32 {
   __m256 a, b;
 };
@@ -101,6 +102,10 @@ static inline float hmax(F32 x) {
 
 static inline I32 zero_i32() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline I32 splat_i32(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+static inline void store_i32(std::int32_t* p, I32 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), x.b);
+}
 static inline I32 load_i32(const std::int32_t* p) { return {load_256(p), load_256(p + 8)}; }
 static inline I32 operator+(I32 x, I32 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 static inline I32 operator-(I32 x, I32 y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
@@ -109,6 +114,10 @@ static inline I32 operator&(I32 x, I32 y) { return {_mm256_and_si256(x.a, y.a), 
 template <int kBits>
 static inline I32 shift_right(I32 x) {
   return {_mm256_srli_epi32(x.a, kBits), _mm256_srli_epi32(x.b, kBits)};
+}
+template <int kBits>
+static inline I32 shift_left(I32 x) {
+  return {_mm256_slli_epi32(x.a, kBits), _mm256_slli_epi32(x.b, kBits)};
 }
 static inline F32 to_f32(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 static inline I32 round_i32(F32 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
@@ -182,7 +191,6 @@ static inline __m256i dot4_of_8(__m256i acc, __m256i u, __m256i s) {
   const __m256i top = _mm256_set1_epi8(-128);
   return dot4_small_of_8(dot4_small_of_8(acc, _mm256_andnot_si256(top, u), s), _mm256_and_si256(u, top), s);
 }
-static inline I32 times_128(I32 x) { return {_mm256_slli_epi32(x.a, 7), _mm256_slli_epi32(x.b, 7)}; }
 static inline I32 dot4(I32 acc, Bytes u, Bytes s) { return {dot4_of_8(acc.a, u.a, s.a), dot4_of_8(acc.b, u.b, s.b)}; }
 static inline I32 dot4_small(I32 acc, Bytes u, Bytes s) {
   return {dot4_small_of_8(acc.a, u.a, s.a), dot4_small_of_8(acc.b, u.b, s.b)};

@@ -13,6 +13,7 @@ namespace lamina::avx512 {
 constexpr bool kFmaRoundsOnce = true;
 constexpr int kRegisters = 32;
 
+constexpr bool kFastDot4 = true;
 struct F32 {
   __m512 v;
 };
@@ -73,6 +74,7 @@ static inline float hmax(F32 x) {
 
 static inline I32 zero_i32() { return {_mm512_setzero_si512()}; }
 static inline I32 splat_i32(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+static inline void store_i32(std::int32_t* p, I32 x) { _mm512_storeu_si512(p, x.v); }
 static inline I32 load_i32(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
 static inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 static inline I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
@@ -81,6 +83,10 @@ static inline I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)};
 template <int kBits>
 static inline I32 shift_right(I32 x) {
   return {_mm512_srli_epi32(x.v, kBits)};
+}
+template <int kBits>
+static inline I32 shift_left(I32 x) {
+  return {_mm512_slli_epi32(x.v, kBits)};
 }
 static inline F32 to_f32(I32 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 static inline I32 round_i32(F32 x) { return {_mm512_cvtps_epi32(x.v)}; }
@@ -114,7 +120,6 @@ template <int i>
 static inline Bytes bit_pairs(Bytes x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 2 * i), _mm512_set1_epi8(3))};
 }
-static inline I32 times_128(I32 x) { return {_mm512_slli_epi32(x.v, 7)}; }
 static inline void store_words(std::int16_t* p, I32 x) {
   const __m512i pairs = _mm512_shuffle_epi32(x.v, _MM_PERM_DBCA);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(pairs));

@@ -14,6 +14,7 @@ namespace lamina::scalar {
 constexpr bool kFmaRoundsOnce = false;
 constexpr int kRegisters = 8;  // keeps a tile small
 
+constexpr bool kFastDot4 = true;
 struct F32 {
   float v[16];
 };
@@ -101,6 +102,7 @@ static inline I32 zero_i32() { return I32{}; }
 static inline I32 splat_i32(std::int32_t x) {
   return lanes<I32>([&](int) { return x; });
 }
+static inline void store_i32(std::int32_t* p, const I32& x) { __builtin_memcpy(p, x.v, sizeof(x.v)); }
 static inline I32 load_i32(const std::int32_t* p) {
   return lanes<I32>([&](int i) { return p[i]; });
 }
@@ -119,6 +121,10 @@ static inline I32 operator&(const I32& a, const I32& b) {
 template <int kBits>
 static inline I32 shift_right(const I32& x) {
   return lanes<I32>([&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(x.v[i]) >> kBits); });
+}
+template <int kBits>
+static inline I32 shift_left(const I32& x) {
+  return lanes<I32>([&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(x.v[i]) << kBits); });
 }
 static inline F32 to_f32(const I32& x) {
   return lanes<F32>([&](int i) { return static_cast<float>(x.v[i]); });
@@ -171,7 +177,6 @@ static inline Bytes bit_pairs(Bytes x) {
   for (auto& b : x.v) b = static_cast<std::uint8_t>(b >> 2 * i & 3);
   return x;
 }
-static inline I32 times_128(const I32& x) { return x * splat_i32(128); }
 static inline void store_words(std::int16_t* p, const I32& x) {
   for (int i = 0; i < 16; i += 4)
     for (int j = 0; j < 4; ++j) p[i + j] = static_cast<std::int16_t>(x.v[i + (j % 2 == 0 ? j / 2 : 2 + j / 2)]);

@@ -266,7 +266,7 @@ void Model::attend_rows(Step& step, int layer) {
   });
   const bool prompt = std::ranges::any_of(step.chunks, &Chunk::prompt);
   const Timed timed =
-      step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode, [&] { return attention_work(shape, work.queries); });
+      step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode, [&] { return attention_work(attend_kernels(chosen_isa()), shape, work.queries); });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
 

@@ -122,8 +122,9 @@ INSTANTIATE_TEST_SUITE_P(Goldens, KvpressTiny, ::testing::Values("llama-gqa", "l
                            return name;
                          });
 
-// Lamina's sums and torch's differ by some 1e-4 of a score, so the last kept row and the first dropped one may change
-// places where they are as close as that: measured 5 rows of 48,600 in SnapKV and PyramidKV, 15 of 34,560 in KeyL2
+// Lamina's sums and torch's differ by some 1e-4 of a score, of expected attention, an exponential, by 1e-3 (a partition
+// that ends elsewhere is enough), so the last kept row and the first dropped one may change places where they are as
+// close as that: measured 5 rows of 48,600 in SnapKV and PyramidKV, 15 of 34,560 in KeyL2
 // (where the first layer's keys of equal tokens are equal), none of 17,280 in AdaKV.
 class KvpressReal : public Kvpress {
  protected:
@@ -137,10 +138,18 @@ class KvpressReal : public Kvpress {
         if (a == b) continue;
         const auto& margin = test.at("margin")[layer][head];
         ASSERT_FALSE(margin.is_null()) << "layer " << layer << ", head " << head;
-        EXPECT_LT(margin.get<double>(), 1e-3) << "layer " << layer << ", head " << head;
+        EXPECT_LT(margin.get<double>(), 2e-3) << "layer " << layer << ", head " << head;
       }
     }
     EXPECT_GE(static_cast<double>(equal), .999 * static_cast<double>(rows));
+  }
+
+  static double share_in_both(const Kept& ours, const Kept& expected) {
+    std::size_t rows = 0, equal = 0;
+    for (std::size_t layer = 0; layer < expected.size(); ++layer)
+      for (std::size_t head = 0; head < expected[layer].size(); ++head)
+        rows += expected[layer][head].size(), equal += in_both(ours[layer][head], expected[layer][head]);
+    return static_cast<double>(equal) / static_cast<double>(rows);
   }
 
   // Budgets differ by definition: of each head the smaller set lies within the larger one.
@@ -166,12 +175,16 @@ TEST_P(KvpressReal, KeepsTheSameRows) {
   for (const auto& test : golden_.at("cases")) {
     const auto spec = test.at("spec").get<std::string>();
     SCOPED_TRACE(spec);
-    const Kept ours = kept(spec, 512), expected = theirs(test);
-    ASSERT_EQ(ours.size(), expected.size());
-    if (test.contains("nested"))
-      expect_nested(ours, expected);
-    else
-      expect_same(test, ours, expected);
+    const Kept exact = kept(spec, 512), expected = theirs(test);  // spec has rows of float32, exact arithmetic
+    const Kept usual = kept(spec.substr(0, spec.rfind(" + f32")), 512);
+    ASSERT_EQ(exact.size(), expected.size());
+    if (test.contains("nested")) {
+      expect_nested(exact, expected);
+      expect_nested(usual, expected);
+    } else {
+      expect_same(test, exact, expected);
+      EXPECT_GE(share_in_both(usual, expected), .99);  // a long prompt's arithmetic has 8 bits
+    }
   }
 }
 
