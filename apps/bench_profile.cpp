@@ -45,9 +45,9 @@ const char* const kProfileNote =
     "Times are wall time of one repetition. MB and GOP are what an operation has to do at least: weights once a call, "
     "of the cache each tile of rows once a call, a multiply-add is two operations. \"of limit\" is the least time that "
     "the measured limits allow, of memory or of arithmetic, over the time taken; it passes 100 % where a cache serves "
-    "what is counted as memory. Operations that only see activations, which caches hold, have no such limit. Codes "
-    "meet "
-    "inputs of two bytes, which takes two int8 dot products each: their limit is half of int8's.";
+    "what is counted as memory. Operations that only see activations, which caches hold, have no such limit. A code "
+    "that "
+    "meets a number of two digits counts as two int8 products.";
 
 double ProfiledTest::seconds() const {
   return std::accumulate(result.seconds.begin(), result.seconds.end(), 0.0) /

@@ -71,7 +71,7 @@ Chart::Chart(const ProfileRows& rows, const MachineLimits& limits, double width,
   x_low_ = std::floor(std::log10(least_x / 1.5));
   x_high_ = std::ceil(std::log10(most_x * 1.5));
   y_low_ = std::floor(std::log10(least_y / 1.5));
-  y_high_ = std::log10(2 * std::max(limits.f32_ops, limits.code_ops()));
+  y_high_ = std::log10(2 * std::max(limits.f32_ops, limits.int8_ops));
   x_decade_ = (plot_.right - plot_.left) / (x_high_ - x_low_);
   y_decade_ = (plot_.bottom - plot_.top) / (y_high_ - y_low_);
   for (const ProfileRow& row : rows.operations)
@@ -123,7 +123,7 @@ void Chart::roof(double ops, const char* name, bool upper) {
 }
 
 void Chart::roofs() {
-  const double bandwidth = limits_.read_bytes, most = std::max(limits_.f32_ops, limits_.code_ops());
+  const double bandwidth = limits_.read_bytes, most = std::max(limits_.f32_ops, limits_.int8_ops);
   double low = std::pow(10, x_low_);
   low = std::max(low, std::pow(10, y_low_) / bandwidth);
   const double high = std::min(most / bandwidth, std::pow(10, x_high_));
@@ -140,9 +140,9 @@ void Chart::roofs() {
     taken_.push_back({at_x - 2, at_y - 2, at_x + 2, at_y + 2});
   }
   taken_.push_back({x - 45, y - 30, x + 35, y + 15});
-  const bool codes_upper = limits_.code_ops() >= limits_.f32_ops;
+  const bool codes_upper = limits_.int8_ops >= limits_.f32_ops;
   roof(limits_.f32_ops, "float32", !codes_upper);
-  roof(limits_.code_ops(), "int8 / 2", codes_upper);
+  roof(limits_.int8_ops, "int8", codes_upper);
 }
 
 void Chart::point(const Point& p) {

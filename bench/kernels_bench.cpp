@@ -70,11 +70,12 @@ void decode(benchmark::State& state, TensorType type, std::int64_t rows, std::in
   const auto x = random_floats(static_cast<std::size_t>(inputs * cols));
   std::vector<float> y(static_cast<std::size_t>(inputs * rows));
   Activations input;
+  const std::vector<Inputs> fine(static_cast<std::size_t>(inputs), Inputs::kFine);
   double best = 0;
   while (state.KeepRunning()) {
     const auto start = std::chrono::steady_clock::now();
     for (const Matrix& layer : layers) {
-      input.set(x.data(), inputs, static_cast<int>(cols), pool(threads));
+      input.set(x.data(), fine, static_cast<int>(cols), pool(threads));
       const Product product{&layer, y.data(), rows};
       matmul(pool(threads), input, {&product, 1});
     }
@@ -93,11 +94,12 @@ void prompt(benchmark::State& state, TensorType type, std::int64_t rows, std::in
   const auto x = random_floats(static_cast<std::size_t>(inputs * cols));
   std::vector<float> y(static_cast<std::size_t>(inputs * rows));
   const double operations = 2.0 * inputs * static_cast<double>(rows * cols);
+  const std::vector<Inputs> coarse(static_cast<std::size_t>(inputs), Inputs::kCoarse);
   Activations input;
   double best = 0;
   while (state.KeepRunning()) {
     const auto start = std::chrono::steady_clock::now();
-    input.set(x.data(), inputs, static_cast<int>(cols), pool(threads));
+    input.set(x.data(), coarse, static_cast<int>(cols), pool(threads));
     const Product product{&w, y.data(), rows};
     matmul(pool(threads), input, {&product, 1});
     best = std::max(best, operations / seconds_since(start));

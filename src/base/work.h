@@ -3,11 +3,11 @@
 
 namespace lamina {
 
-// What an operation has to do at least, however it is done. A multiply-add is two operations.
+// What an operation has to do at least. A multiply-add is two operations.
 struct Work {
   double bytes = 0;    // read or written
   double f32_ops = 0;  // in float32
-  double int_ops = 0;  // of stored codes with numbers of two bytes: each takes two dot products of single bytes
+  double int_ops = 0;  // of single bytes: a code that meets a number of two digits takes two
   double ops() const { return f32_ops + int_ops; }
 
   Work& operator+=(const Work& other) {

@@ -70,7 +70,7 @@ MachineLimits measure_machine(ThreadPool& pool, double seconds) {
 
 Bound bound(const MachineLimits& limits, const Work& work) {
   const double memory = work.bytes / limits.read_bytes;
-  const double f32 = work.f32_ops / limits.f32_ops, int8 = work.int_ops / limits.code_ops();
+  const double f32 = work.f32_ops / limits.f32_ops, int8 = work.int_ops / limits.int8_ops;
   if (memory <= 0 && f32 + int8 <= 0) return {};
   if (memory >= f32 + int8) return {.seconds = memory, .by = "memory"};
   return {.seconds = f32 + int8, .by = f32 > int8 ? "float32" : "int8"};

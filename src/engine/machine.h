@@ -15,8 +15,6 @@ struct MachineLimits {  // all per second
   double f32_ops = 0;     // of fused multiply-adds; an addition and a multiplication are two
   double bf16_ops = 0;    // of dot products of pairs; 0: the processor has none
   double int8_ops = 0;    // of dot products of four bytes
-
-  double code_ops() const { return int8_ops / kInputBytes; }  // of codes with inputs of two bytes
 };
 
 // The least time that some work takes, and what limits it.

@@ -200,7 +200,8 @@ std::vector<float> OutputKl::sample(std::span<const float> states) const {
 
 void OutputKl::project(const std::vector<float>& states, std::size_t first, std::size_t rows,
                        std::vector<float>& logits) {
-  input_.set(&states[first * hidden_], static_cast<int>(rows), static_cast<int>(hidden_), pool_);
+  inputs_.assign(rows, Inputs::kFine);
+  input_.set(&states[first * hidden_], inputs_, static_cast<int>(hidden_), pool_);
   const Product head{.w = &model_.weights().head, .y = logits.data(), .stride = static_cast<std::ptrdiff_t>(vocab_)};
   matmul(pool_, input_, {&head, 1});
 }

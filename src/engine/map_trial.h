@@ -85,6 +85,7 @@ class OutputKl {
   std::vector<float> base_;                        // [sampled row][hidden]
   std::vector<float> base_logits_, other_logits_;  // [row of a block][vocab]
   Activations input_;
+  std::vector<Inputs> inputs_;
 };
 
 }  // namespace lamina

@@ -23,7 +23,7 @@ struct Cursor {
 
 static inline F32 load_half(const std::byte* p) { return load_f16(reinterpret_cast<const std::uint16_t*>(p)); }
 
-template <WeightFormat kFormat>
+template <WeightFormat kFormat, bool kFine>
 struct Step {  // one column of a float format
   static inline F32 weights(const std::byte* p) {
     if constexpr (kFormat == WeightFormat::kF32) return load(reinterpret_cast<const float*>(p));
@@ -45,7 +45,7 @@ struct Step {  // one column of a float format
   }
 };
 
-// The integer sums of one block: first the inputs' high bytes, times 128, then their low bytes.
+// Integer sums of one block.
 template <int P, int N>
 struct BlockSums {
   I32 v[P][N];
@@ -64,80 +64,84 @@ struct BlockSums {
   }
 };
 
-template <>
-struct Step<WeightFormat::kW8> {
-  template <int P, int N>
-  static inline void add(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
-    BlockSums<P, N> acc;
-    acc.clear();
-    for (int part = 0; part < kInputBytes; ++part) {
-      const std::int8_t* codes = x.codes + (at.input * kInputBytes + part) * kBlockCols;
-      if (part > 0) acc.shift();
-      for (int word = 0; word < 8; ++word) {
-        Bytes w[P];
+// The block's codes times one digit of the inputs: codes[N][2][32].
+template <WeightFormat kFormat, int P, int N>
+static inline void add_dots(const Cursor<P>& at, const std::int8_t* codes, BlockSums<P, N>& acc) {
+  constexpr bool kW4 = kFormat == WeightFormat::kW4;
+  for (int word = 0; word < (kW4 ? 4 : 8); ++word) {
+    Bytes w[P];
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) w[p] = load_bytes(at.weights[p] + 32 + 64 * word);
+    for (int p = 0; p < P; ++p) w[p] = load_bytes(at.weights[p] + (kW4 ? 64 : 32) + 64 * word);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 4 * word);
+    for (int n = 0; n < N; ++n) {
+      const Bytes value = splat4(codes + n * 2 * kBlockCols + 4 * word);
 #pragma GCC unroll 8
-          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4(acc.v[p][n], w[p], value);
-        }
-      }
+      for (int p = 0; p < P; ++p)
+        acc.v[p][n] = kW4 ? dot4_small(acc.v[p][n], low_nibbles(w[p]), value) : dot4(acc.v[p][n], w[p], value);
     }
+    if constexpr (!kW4) continue;
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      const F32 scale = load_half(at.weights[p]);
+    for (int n = 0; n < N; ++n) {
+      const Bytes value = splat4(codes + n * 2 * kBlockCols + 16 + 4 * word);
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n)
-        sums.v[p][n] = fma(to_f32(acc.v[p][n] + splat_i32(x.offsets[at.input + n])),
-                           scale * splat(x.scales[at.input + n]), sums.v[p][n]);
+      for (int p = 0; p < P; ++p) acc.v[p][n] = dot4_small(acc.v[p][n], high_nibbles(w[p]), value);
     }
   }
-};
+}
 
-template <>
-struct Step<WeightFormat::kW4> {
+template <bool kFine, WeightFormat kFormat>
+struct IntegerStep {
   template <int P, int N>
   static inline void add(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
+    const std::int8_t* const codes = x.codes + at.input * 2 * kBlockCols;
     BlockSums<P, N> acc;
     acc.clear();
-    for (int part = 0; part < kInputBytes; ++part) {
-      const std::int8_t* codes = x.codes + (at.input * kInputBytes + part) * kBlockCols;
-      if (part > 0) acc.shift();
-      for (int word = 0; word < 4; ++word) {
-        Bytes both[P];
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) both[p] = load_bytes(at.weights[p] + 64 + 64 * word);
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 4 * word);
-#pragma GCC unroll 8
-          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4_small(acc.v[p][n], low_nibbles(both[p]), value);
-        }
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-          const Bytes value = splat4(codes + n * kInputBytes * kBlockCols + 16 + 4 * word);
-#pragma GCC unroll 8
-          for (int p = 0; p < P; ++p) acc.v[p][n] = dot4_small(acc.v[p][n], high_nibbles(both[p]), value);
-        }
-      }
+    add_dots<kFormat>(at, codes, acc);
+    if constexpr (kFine) {
+      acc.shift();
+      add_dots<kFormat>(at, codes + kBlockCols, acc);
     }
+    add_scaled(at, acc, x.offsets, x.scales, 1, sums, at.input);
+    if constexpr (kFormat != WeightFormat::kW4) return;
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      const F32 scale = load_half(at.weights[p]);
       const F32 min = load_half(at.weights[p] + 32);
 #pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) sums.v[p][n] = fma(min, splat(x.sums[at.input + n]), sums.v[p][n]);
+    }
+  }
+
+  // The second digits of a block in which a coarse row stands out.
+  template <int P, int N>
+  static inline void add_low(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
+    BlockSums<P, N> acc;
+    acc.clear();
+    add_dots<kFormat>(at, x.codes + (at.input * 2 + 1) * kBlockCols, acc);
+    add_scaled(at, acc, x.low_offsets, x.scales, 1.0F / 128, sums, at.input);
+  }
+
+  template <int P, int N>
+  static inline void add_scaled(const Cursor<P>& at, const BlockSums<P, N>& acc, const std::int32_t* offsets,
+                                const float* scales, float unit, Sums<P, N>& sums, std::ptrdiff_t input) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const F32 scale = load_half(at.weights[p]);
+#pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
-        sums.v[p][n] = fma(to_f32(acc.v[p][n]), scale * splat(x.scales[at.input + n]), sums.v[p][n]);
-        sums.v[p][n] = fma(min, splat(x.sums[at.input + n]), sums.v[p][n]);
+        I32 sum = acc.v[p][n];
+        if constexpr (kFormat == WeightFormat::kW8) sum = sum + splat_i32(offsets[input + n]);
+        sums.v[p][n] = fma(to_f32(sum), scale * splat(scales[input + n] * unit), sums.v[p][n]);
       }
     }
   }
 };
+template <bool kFine>
+struct Step<WeightFormat::kW8, kFine> : IntegerStep<kFine, WeightFormat::kW8> {};
+template <bool kFine>
+struct Step<WeightFormat::kW4, kFine> : IntegerStep<kFine, WeightFormat::kW4> {};
 
 // Rows first .. first + N of the tile times P panels from `panel` on.
-template <WeightFormat kFormat, int P, int N>
+template <WeightFormat kFormat, bool kFine, int P, int N>
 static inline void multiply_tile(const Panels& w, int panel, const InputTile& x, int first, float* y,
                                  std::ptrdiff_t y_stride) {
   constexpr std::ptrdiff_t kStep = step_bytes(kFormat);
@@ -157,11 +161,19 @@ static inline void multiply_tile(const Panels& w, int panel, const InputTile& x,
     if (prefetches)
       for (std::ptrdiff_t line = 0; line < kStep; line += 64)
         for (int p = 0; p < P; ++p) prefetch(at.weights[p] + kPrefetchBytes + line);
-    Step<kFormat>::add(at, x, sums);
+    Step<kFormat, kFine>::add(at, x, sums);
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) at.weights[p] += kStep;
     at.input += x.rows;
   }
+  if constexpr (is_integer(kFormat) && !kFine)
+    for (int i = 0; i < *x.outliers; ++i) {
+      const std::ptrdiff_t block = x.outliers[1 + i];
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) at.weights[p] = w.bytes + (std::ptrdiff_t{panel + p} * w.steps + block) * kStep;
+      at.input = block * x.rows + first;
+      Step<kFormat, kFine>::add_low(at, x, sums);
+    }
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     const int row = (panel + p) * kPanelRows;
@@ -171,51 +183,117 @@ static inline void multiply_tile(const Panels& w, int panel, const InputTile& x,
   }
 }
 
-template <WeightFormat kFormat, int N>
+template <WeightFormat kFormat, bool kFine, int N>
 static inline void multiply_rows(const Panels& w, const InputTile& x, int first, float* y, std::ptrdiff_t y_stride) {
   // One row of an integer format streams one panel after another; a float format needs several chains of additions.
   constexpr int kP = N == 1 ? (is_integer(kFormat) ? 1 : 4) : kMaxPanels;
   int panel = 0;
-  for (; panel + kP <= w.panels; panel += kP) multiply_tile<kFormat, kP, N>(w, panel, x, first, y, y_stride);
-  for (; panel < w.panels; ++panel) multiply_tile<kFormat, 1, N>(w, panel, x, first, y, y_stride);
+  for (; panel + kP <= w.panels; panel += kP) multiply_tile<kFormat, kFine, kP, N>(w, panel, x, first, y, y_stride);
+  for (; panel < w.panels; ++panel) multiply_tile<kFormat, kFine, 1, N>(w, panel, x, first, y, y_stride);
 }
 
-template <WeightFormat kFormat, int N = kMaxRows>
+template <WeightFormat kFormat, bool kFine, int N = kMaxRows>
 static inline void multiply_at_most(int rows, const Panels& w, const InputTile& x, int first, float* y,
                                     std::ptrdiff_t y_stride) {
   if constexpr (N > 1)
-    if (rows < N) return multiply_at_most<kFormat, N - 1>(rows, w, x, first, y, y_stride);
-  multiply_rows<kFormat, N>(w, x, first, y, y_stride);
+    if (rows < N) return multiply_at_most<kFormat, kFine, N - 1>(rows, w, x, first, y, y_stride);
+  multiply_rows<kFormat, kFine, N>(w, x, first, y, y_stride);
 }
 
 template <WeightFormat kFormat>
 static void multiply(const Panels& w, const InputTile& x, float* y, std::ptrdiff_t y_stride) {
-  for (int first = 0; first < x.rows; first += kMaxRows)
-    multiply_at_most<kFormat>(x.rows - first < kMaxRows ? x.rows - first : kMaxRows, w, x, first, y, y_stride);
+  for (int first = 0; first < x.rows; first += kMaxRows) {
+    const int rows = x.rows - first < kMaxRows ? x.rows - first : kMaxRows;
+    if (!is_integer(kFormat) || x.fine)
+      multiply_at_most<kFormat, true>(rows, w, x, first, y, y_stride);
+    else
+      multiply_at_most<kFormat, !is_integer(kFormat)>(rows, w, x, first, y, y_stride);
+  }
 }
 
-static void quantize(const float* x, std::ptrdiff_t x_stride, int rows, int blocks, const QuantizedTile& out) {
-  for (int block = 0; block < blocks; ++block)
-    for (int row = 0; row < rows; ++row) {
-      const float* p = x + row * x_stride + block * kBlockCols;
-      const F32 half[2] = {load(p), load(p + 16)};
-      const float largest = hmax(max(abs(half[0]), abs(half[1])));
-      const F32 inverse = splat(largest > 1e-30F ? kInputLimit / largest : 0.0F);
-      const std::ptrdiff_t i = std::ptrdiff_t{block} * rows + row;
-      std::int8_t* codes = out.codes + i * kInputBytes * kBlockCols;
-      I32 sum = zero_i32();
-      for (int h = 0; h < 2; ++h) {
-        const I32 code = round_i32(half[h] * inverse);
-        const I32 high = round_i32(to_f32(code) * splat(1.0F / 128));  // a tie leaves a low byte of -64 or 64
-        store_i8(codes + 16 * h, high);
-        store_i8(codes + kBlockCols + 16 * h, code - shift_left<7>(high));
-        sum = sum + code;
-      }
-      const float total = hsum(to_f32(sum));  // of integers below 2^20: exact
-      out.scales[i] = largest / kInputLimit;
-      out.sums[i] = out.scales[i] * total;
-      out.offsets[i] = static_cast<std::int32_t>(total) * -128;
+// ---- inputs ---------------------------------------------------------------------------------------------------------
+
+static inline float largest_of(const float* x) { return hmax(max(abs(load(x)), abs(load(x + 16)))); }
+static inline F32 inverse_of(float largest, float limit) { return splat(largest > 1e-30F ? limit / largest : 0.0F); }
+
+// One block of one row, at index i. Sums are of integers below 2^20: exact.
+static inline void quantize_coarse(const float* x, std::ptrdiff_t i, const QuantizedTile& out) {
+  const float largest = largest_of(x);
+  const F32 inverse = inverse_of(largest, kCoarseLimit);
+  const I32 first = round_i32(load(x) * inverse), second = round_i32(load(x + 16) * inverse);
+  std::int8_t* const codes = out.codes + i * 2 * kBlockCols;
+  store_i8(codes, first);
+  store_i8(codes + 16, second);
+  const float sum = hsum(to_f32(first + second));
+  out.scales[i] = largest * (1 / kCoarseLimit);
+  out.sums[i] = out.scales[i] * sum;
+  out.offsets[i] = static_cast<std::int32_t>(sum) * -128;
+}
+
+// `apart`: the digits are multiplied one by one, in units of the high one, else together.
+static inline void quantize_fine(const float* x, std::ptrdiff_t i, bool apart, const QuantizedTile& out) {
+  const float largest = largest_of(x);
+  const F32 inverse = inverse_of(largest, kFineLimit);
+  std::int8_t* const codes = out.codes + i * 2 * kBlockCols;
+  I32 sum = zero_i32(), high_sum = zero_i32();
+  for (int h = 0; h < 2; ++h) {
+    const I32 code = round_i32(load(x + 16 * h) * inverse);
+    const I32 high = round_i32(to_f32(code) * splat(1.0F / 128));  // a tie leaves a low digit of -64 or 64
+    store_i8(codes + 16 * h, high);
+    store_i8(codes + kBlockCols + 16 * h, code - shift_left<7>(high));
+    sum = sum + code;
+    high_sum = high_sum + high;
+  }
+  const float step = largest / kFineLimit, total = hsum(to_f32(sum)), high = hsum(to_f32(high_sum));
+  out.scales[i] = apart ? 128 * step : step;
+  out.sums[i] = step * total;
+  out.offsets[i] = static_cast<std::int32_t>(apart ? high : total) * -128;
+  out.low_offsets[i] = static_cast<std::int32_t>(total - 128 * high) * -128;
+}
+
+// Blocks of coarse rows get their second digit where one row's scale stands out.
+static inline void quantize_outliers(const float* x, std::ptrdiff_t x_stride, int blocks, const QuantizedTile& out) {
+  float usual[kTileInputs];
+  for (int row = 0; row < out.rows; ++row) {
+    float squares = 0;
+    for (int block = 0; block < blocks; ++block) {
+      const float scale = out.scales[block * out.rows + row];
+      squares += scale * scale;
     }
+    usual[row] = kStandsOut * __builtin_sqrtf(squares / static_cast<float>(blocks));
+  }
+  int count = 0;
+  for (int block = 0; block < blocks; ++block) {
+    const std::ptrdiff_t first = std::ptrdiff_t{block} * out.rows;
+    bool any = false;
+    for (int row = 0; row < out.rows; ++row) any |= out.scales[first + row] > usual[row];
+    if (!any) continue;
+    out.outliers[1 + count++] = block;
+    for (int row = 0; row < out.rows; ++row) {
+      if (out.scales[first + row] > usual[row]) {
+        quantize_fine(x + row * x_stride + block * kBlockCols, first + row, true, out);
+        continue;
+      }
+      std::int8_t* const low = out.codes + ((first + row) * 2 + 1) * kBlockCols;
+      store_i8(low, zero_i32());
+      store_i8(low + 16, zero_i32());
+      out.low_offsets[first + row] = 0;
+    }
+  }
+  out.outliers[0] = count;
+}
+
+static void quantize(const float* x, std::ptrdiff_t x_stride, int blocks, const QuantizedTile& out) {
+  for (int row = 0; row < out.rows; ++row)
+    for (int block = 0; block < blocks; ++block) {
+      const float* const from = x + row * x_stride + block * kBlockCols;
+      const std::ptrdiff_t i = std::ptrdiff_t{block} * out.rows + row;
+      if (out.fine)
+        quantize_fine(from, i, false, out);
+      else
+        quantize_coarse(from, i, out);
+    }
+  if (!out.fine) quantize_outliers(x, x_stride, blocks, out);
 }
 
 }  // namespace lamina::LAMINA_ISA

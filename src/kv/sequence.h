@@ -37,6 +37,7 @@ class KvSequence {
 
   // A prompt of so many tokens begins, in one step or in several. Needed by policies that observe its last queries.
   void expect_prompt(Pos tokens);
+  Pos expected_prompt() const { return prompt_end_ - (in_prompt_ ? prompt_start_ : length_); }  // its tokens
   // What the tokens are that come after the first `first` ones, for policies that go by it.
   bool wants_classes() const { return wants_classes_; }
   void note_classes(Pos first, std::span<const TokenClass> classes);

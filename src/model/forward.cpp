@@ -159,7 +159,7 @@ void Model::attention(Step& step, int layer) {
   project(step, layer);
   append(step, layer);
   attend_rows(step, layer);
-  set_input(step, work.attended.data(), step.tokens, config_.heads * config_.head_dim);
+  set_input(step, work.attended.data(), work.inputs, config_.heads * config_.head_dim);
   multiply(step, Op::kOutput, {{.w = &w.o, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.attention_post_norm.empty()) norm(step, work.h, w.attention_post_norm, work.h);
   add(step, work.x, work.h);
@@ -169,12 +169,12 @@ void Model::feed_forward(Step& step, int layer) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   Workspace& work = step.work;
   norm(step, work.x, w.ffn_norm, work.h);
-  set_input(step, work.h.data(), step.tokens, config_.hidden);
+  set_input(step, work.h.data(), work.inputs, config_.hidden);
   multiply(step, Op::kGateUp,
            {{.w = &w.gate, .y = work.gate.data(), .stride = config_.ffn},
             {.w = &w.up, .y = work.up.data(), .stride = config_.ffn}});
   activate(step);
-  set_input(step, work.gate.data(), step.tokens, config_.ffn);
+  set_input(step, work.gate.data(), work.inputs, config_.ffn);
   multiply(step, Op::kDown, {{.w = &w.down, .y = work.h.data(), .stride = config_.hidden}});
   if (!w.ffn_post_norm.empty()) norm(step, work.h, w.ffn_post_norm, work.h);
   add(step, work.x, work.h);
@@ -191,7 +191,7 @@ void Model::project(Step& step, int layer) {
         {{.w = &w.k, .y = &work.k[offset], .stride = kv_width}, {.w = &w.v, .y = &work.v[offset], .stride = kv_width}}};
   };
   const Product queries{.w = &w.q, .y = work.q.data(), .stride = q_width};
-  set_input(step, work.h.data(), step.tokens, config_.hidden);
+  set_input(step, work.h.data(), work.inputs, config_.hidden);
   if (std::all_of(step.chunks.begin(), step.chunks.end(), [&](const Chunk& c) { return writes(c, layer); })) {
     const auto [keys, values] = keys_values(0);
     multiply(step, Op::kQkv, {queries, keys, values});
@@ -201,7 +201,7 @@ void Model::project(Step& step, int layer) {
     step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
       if (!writes(chunk, layer)) return;
       const float* const h = &work.h[row * static_cast<std::size_t>(config_.hidden)];
-      set_input(step, h, n, config_.hidden);
+      set_input(step, h, step.inputs(row, n), config_.hidden);
       const auto [keys, values] = keys_values(row);
       multiply(step, Op::kQkv, {keys, values});
       kv_products_ += n;
@@ -265,8 +265,8 @@ void Model::attend_rows(Step& step, int layer) {
     chunk.each_sequence([&](KvSequence& kv) { add(kv, chunk, row, n); });
   });
   const bool prompt = std::ranges::any_of(step.chunks, &Chunk::prompt);
-  const Timed timed =
-      step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode, [&] { return attention_work(attend_kernels(chosen_isa()), shape, work.queries); });
+  const Timed timed = step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode,
+                                [&] { return attention_work(attend_kernels(chosen_isa()), shape, work.queries); });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
 
@@ -284,6 +284,7 @@ void Model::begin(Step& step) {
     chunk.each_sequence([&](KvSequence& kv) { note_classes(kv, chunk.tokens, step.ahead); });
   }
   step.tokens = work.positions.size();
+  step.mark_inputs();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;
   if (work.ropes.empty()) work.ropes = {Rope(config_.rope), Rope(config_.window_rope)};
   for (Rope& rope : work.ropes) rope.reserve(end);
@@ -343,7 +344,8 @@ std::size_t Model::head(Step& step) {
   });
   if (wanted.empty()) return 0;
   norm_last(step, wanted);
-  set_input(step, work.h.data(), wanted.size(), config_.hidden);
+  work.head_inputs.assign(wanted.size(), Inputs::kFine);  // of a prompt mostly one row
+  set_input(step, work.h.data(), work.head_inputs, config_.hidden);
   multiply(step, Op::kHead, {{.w = &weights_.head, .y = &work.logits[step.logits * vocab], .stride = config_.vocab}});
   return wanted.size();
 }

@@ -54,14 +54,16 @@ struct StepTrace {
 
 // Buffers of a forward pass, grown to the largest step seen.
 struct Workspace {
-  std::vector<float> x, h;      // [tokens][hidden] residual stream, and its norm or a block's output
-  std::vector<float> pass_x;    // [tokens][hidden] what every run of an iterated pass starts from
-  std::vector<float> q, k, v;   // [tokens][heads or kv_heads][head_dim]
-  std::vector<float> attended;  // [tokens][heads][head_dim]
-  std::vector<float> lse;       // [tokens][heads] log-sum-exp of the attention scores
-  std::vector<float> gate, up;  // [tokens][ffn]
-  std::vector<float> logits;    // [wanted rows][vocab]
-  Activations input;            // what a matrix product reads
+  std::vector<float> x, h;          // [tokens][hidden] residual stream, and its norm or a block's output
+  std::vector<float> pass_x;        // [tokens][hidden] what every run of an iterated pass starts from
+  std::vector<float> q, k, v;       // [tokens][heads or kv_heads][head_dim]
+  std::vector<float> attended;      // [tokens][heads][head_dim]
+  std::vector<float> lse;           // [tokens][heads] log-sum-exp of the attention scores
+  std::vector<float> gate, up;      // [tokens][ffn]
+  std::vector<float> logits;        // [wanted rows][vocab]
+  Activations input;                // what a matrix product reads
+  std::vector<Inputs> inputs;       // [tokens] how exactly
+  std::vector<Inputs> head_inputs;  // [wanted rows]
   AttentionScratch attention;
   std::vector<Rope> ropes;     // of layers without and with a window
   std::vector<Pos> positions;  // [tokens]
@@ -115,7 +117,7 @@ class Model {
   void attend_rows(Step& step, int layer);
   void feed_forward(Step& step, int layer);
   std::size_t head(Step& step);
-  void set_input(Step& step, const float* x, std::size_t rows, int cols);
+  void set_input(Step& step, const float* x, std::span<const Inputs> inputs, int cols);
   static void multiply(Step& step, Op op, std::initializer_list<Product> products);  // of work.input
   void norm(Step& step, const std::vector<float>& x, const std::vector<float>& weight, std::vector<float>& out);
   void norm_heads(Step& step, std::vector<float>& x, int heads, const std::vector<float>& weight);

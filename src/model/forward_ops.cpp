@@ -9,30 +9,31 @@ namespace {
 constexpr Work kNormWork{.bytes = 2 * sizeof(float), .f32_ops = 4};
 constexpr Work kActivateWork{.bytes = 3 * sizeof(float), .f32_ops = 4};
 constexpr Work kAddWork{.bytes = 3 * sizeof(float), .f32_ops = 1};
-constexpr Work kQuantizeWork{.bytes = sizeof(float) + kInputBytes};
+constexpr Work kQuantizeWork{.bytes = sizeof(float) + 1};
 
-// Weights are read once, however many rows they meet.
-Work product_work(std::span<const Product> products, int rows) {
+// Weights are read once, however many rows they meet; integer weights meet each digit of a row.
+Work product_work(std::span<const Product> products, const Activations& x) {
   Work work;
   for (const Product& product : products) {
     work.bytes += static_cast<double>(product.w->bytes());
-    (is_integer(product.w->format()) ? work.int_ops : work.f32_ops) +=
-        2.0 * rows * static_cast<double>(product.w->rows() * product.w->cols());
+    const bool integer = is_integer(product.w->format());
+    (integer ? work.int_ops : work.f32_ops) +=
+        2.0 * (integer ? x.digits() : 1) * x.rows() * static_cast<double>(product.w->rows() * product.w->cols());
   }
   return work;
 }
 
 }  // namespace
 
-// What the next products multiply with: [rows][cols].
-void Model::set_input(Step& step, const float* x, std::size_t rows, int cols) {
-  const Timed timed = step.time_each(Op::kQuantize, rows * static_cast<std::size_t>(cols), kQuantizeWork);
-  step.work.input.set(x, static_cast<int>(rows), cols, step.pool);
+// What the next products multiply with: [inputs.size()][cols].
+void Model::set_input(Step& step, const float* x, std::span<const Inputs> inputs, int cols) {
+  const Timed timed = step.time_each(Op::kQuantize, inputs.size() * static_cast<std::size_t>(cols), kQuantizeWork);
+  step.work.input.set(x, inputs, cols, step.pool);
 }
 
 void Model::multiply(Step& step, Op op, std::initializer_list<Product> products) {
   const std::span<const Product> all(products.begin(), products.size());
-  const Timed timed = step.time(op, [&] { return product_work(all, step.work.input.rows()); });
+  const Timed timed = step.time(op, [&] { return product_work(all, step.work.input); });
   matmul(step.pool, step.work.input, all);
 }
 

@@ -41,6 +41,7 @@ void Model::prune(Step& step, int layer) {
   step.rows = rows;
   step.tokens = to;
   work.positions.resize(to);
+  step.mark_inputs();
 }
 
 }  // namespace lamina

@@ -34,8 +34,7 @@ std::size_t panel_cost(const Matrix& w, int tiles) {
 }
 
 Cut cut(const Matrix& w, const Activations& x, std::size_t task_cost) {
-  const std::size_t tile_bytes =
-      static_cast<std::size_t>(kTileInputs * kInputBytes) * static_cast<std::size_t>(x.cols());
+  const std::size_t tile_bytes = static_cast<std::size_t>(kTileInputs * 2) * static_cast<std::size_t>(x.cols());
   const int chunk_tiles = static_cast<int>(std::clamp<std::size_t>(kChunkBytes / tile_bytes, 1, 1 << 20));
   const int chunks = divide_up(x.tiles(), chunk_tiles);
   const std::size_t cost = panel_cost(w, divide_up(x.tiles(), chunks));
@@ -90,30 +89,65 @@ Panels Matrix::panels(int first, int last) const {
       .rows = static_cast<int>(std::min<std::int64_t>(rows_, std::int64_t{last} * kPanelRows)) - first * kPanelRows};
 }
 
-void Activations::set(const float* x, int rows, int cols, ThreadPool& pool) {
-  assert(rows > 0 && cols > 0);
+void Activations::set(const float* x, std::span<const Inputs> inputs, int cols, ThreadPool& pool) {
+  assert(!inputs.empty() && cols > 0);
   x_ = x;
-  rows_ = rows;
+  inputs_ = inputs;
+  rows_ = static_cast<int>(inputs.size());
   cols_ = cols;
   blocks_ = cols / kBlockCols;
   has_float_tiles_ = false;
+  cut();
   if (cols % kBlockCols != 0) return;  // only float weights have such a shape
-  const std::size_t blocks = static_cast<std::size_t>(rows) * static_cast<std::size_t>(blocks_);
+  const std::size_t blocks = inputs.size() * static_cast<std::size_t>(blocks_);
   if (scales_.size() < blocks) {
-    codes_.resize(blocks * kInputBytes * kBlockCols);
+    codes_.resize(blocks * 2 * kBlockCols);
     scales_.resize(blocks);
     sums_.resize(blocks);
     offsets_.resize(blocks);
+    low_offsets_.resize(blocks);
   }
-  pool.parallel_for(tiles(), [&](int tile, int) { quantize(tile); });
+  const std::size_t outliers = static_cast<std::size_t>(tiles()) * static_cast<std::size_t>(1 + blocks_);
+  if (outliers_.size() < outliers) outliers_.resize(outliers);
+  pool.parallel_for(tiles(), [&](int tile, int) {
+    kernels_->quantize(x_ + std::ptrdiff_t{first_row(tile)} * cols_, cols_, blocks_, writable(tile));
+  });
 }
 
-void Activations::quantize(int tile) {
+void Activations::cut() {
+  first_rows_ = {0};
+  for (int first = 0; first < rows_;) {
+    const int rows = static_cast<int>(std::ranges::find_if(inputs_.subspan(static_cast<std::size_t>(first)),
+                                                           [&](Inputs kind) { return kind != inputs_[first]; }) -
+                                      inputs_.begin()) -
+                     first;
+    const int tiles = divide_up(rows, kTileInputs);
+    for (int tile = 1; tile <= tiles; ++tile)
+      first_rows_.push_back(first + static_cast<int>(std::int64_t{rows} * tile / tiles));
+    first += rows;
+  }
+}
+
+double Activations::digits() const {
+  double digits = 0;
+  for (int t = 0; t < tiles(); ++t) {
+    const InputTile tile = this->tile(t);
+    digits += tile.rows * (tile.fine ? 2.0 : 1 + static_cast<double>(*tile.outliers) / blocks_);
+  }
+  return digits / rows_;
+}
+
+QuantizedTile Activations::writable(int tile) {
   const int first = first_row(tile);
   const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
-  kernels_->quantize(
-      x_ + std::ptrdiff_t{first} * cols_, cols_, first_row(tile + 1) - first, blocks_,
-      {codes_.data() + at * kInputBytes * kBlockCols, scales_.data() + at, sums_.data() + at, offsets_.data() + at});
+  return {.rows = first_row(tile + 1) - first,
+          .fine = inputs_[first] == Inputs::kFine,
+          .codes = codes_.data() + at * 2 * kBlockCols,
+          .scales = scales_.data() + at,
+          .sums = sums_.data() + at,
+          .offsets = offsets_.data() + at,
+          .low_offsets = low_offsets_.data() + at,
+          .outliers = outliers_.data() + std::ptrdiff_t{tile} * (1 + blocks_)};
 }
 
 void Activations::make_float_tiles(ThreadPool& pool) {
@@ -134,11 +168,14 @@ InputTile Activations::tile(int tile) const {
   const int first = first_row(tile);
   const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
   return {.rows = first_row(tile + 1) - first,
+          .fine = inputs_[first] == Inputs::kFine,
           .values = values_.data() + (has_float_tiles_ ? std::ptrdiff_t{first} * cols_ : 0),
-          .codes = codes_.data() + at * kInputBytes * kBlockCols,
+          .codes = codes_.data() + at * 2 * kBlockCols,
           .scales = scales_.data() + at,
           .sums = sums_.data() + at,
-          .offsets = offsets_.data() + at};
+          .offsets = offsets_.data() + at,
+          .low_offsets = low_offsets_.data() + at,
+          .outliers = outliers_.data() + std::ptrdiff_t{tile} * (1 + blocks_)};
 }
 
 void matmul(ThreadPool& pool, Activations& x, std::span<const Product> products) {

@@ -34,29 +34,32 @@ class Matrix {
   AlignedBuffer bytes_;  // [panel][panel_bytes]
 };
 
+// How exact the integers are that rows of input become: 15 bits, or 8 where nothing stands out.
+enum class Inputs : std::uint8_t { kFine, kCoarse };
+
 // The input rows of one or more products, as tiles of up to kTileInputs rows. For weights in an integer format the
-// input is integers of 15 bits with a scale for each 32 columns of a row; for the float formats it stays float32.
+// input is integers with a scale for each 32 columns of a row; for the float formats it stays float32.
 class Activations {
  public:
   Activations() : kernels_(&kernels(chosen_isa())) {}
   explicit Activations(const Kernels& kernels) : kernels_(&kernels) {}
 
-  // x is [rows][cols] and must stay as it is until the products are done.
-  void set(const float* x, int rows, int cols, ThreadPool& pool);
+  // x is [rows][cols] and must stay as it is until the products are done; `inputs` has a value for each row.
+  void set(const float* x, std::span<const Inputs> inputs, int cols, ThreadPool& pool);
 
   int rows() const { return rows_; }
   int cols() const { return cols_; }
+  double digits() const;  // on average
   const Kernels& table() const { return *kernels_; }
 
-  int tiles() const { return (rows_ + kTileInputs - 1) / kTileInputs; }
-  int first_row(int tile) const {  // tiles are of equal size, or one row less
-    return static_cast<int>(std::int64_t{rows_} * tile / tiles());
-  }
+  int tiles() const { return static_cast<int>(first_rows_.size()) - 1; }
+  int first_row(int tile) const { return first_rows_[static_cast<std::size_t>(tile)]; }
   InputTile tile(int tile) const;
   void make_float_tiles(ThreadPool& pool);  // matmul calls it for the float formats
 
  private:
-  void quantize(int tile);
+  void cut();
+  QuantizedTile writable(int tile);
 
   const Kernels* kernels_;
   const float* x_ = nullptr;
@@ -64,11 +67,14 @@ class Activations {
   int cols_ = 0;
   int blocks_ = 0;
   bool has_float_tiles_ = false;
+  std::span<const Inputs> inputs_;  // [row]
   std::vector<float> values_;       // [tile][column][row of the tile]
-  std::vector<std::int8_t> codes_;  // [tile][block][row of the tile][high, low][32]
+  std::vector<int> first_rows_;     // [tiles + 1] tiles are of one kind of row, and of equal size or one row less
+  std::vector<std::int8_t> codes_;  // [tile][block][row of the tile][2][32]
   std::vector<float> scales_;       // [tile][block][row of the tile], as are the next two
   std::vector<float> sums_;
-  std::vector<std::int32_t> offsets_;
+  std::vector<std::int32_t> offsets_, low_offsets_;
+  std::vector<std::int32_t> outliers_;  // [tile][1 + blocks]
 };
 
 struct Product {

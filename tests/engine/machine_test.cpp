@@ -79,8 +79,8 @@ TEST(Machine, BoundIsTheLongerOfMemoryAndArithmetic) {
   expect({.bytes = 20}, 2, "memory");
   expect({.bytes = 20, .f32_ops = 100}, 2, "memory");
   expect({.bytes = 20, .f32_ops = 300}, 3, "float32");
-  expect({.bytes = 20, .int_ops = 600}, 3, "int8");  // 2 bytes of input each: 200 a second
-  expect({.bytes = 20, .f32_ops = 100, .int_ops = 600}, 4, "int8");
+  expect({.bytes = 20, .int_ops = 1200}, 3, "int8");
+  expect({.bytes = 20, .f32_ops = 100, .int_ops = 1200}, 4, "int8");
 }
 
 }  // namespace

@@ -230,10 +230,10 @@ class Products : public testing::TestWithParam<Case> {
   void SetUp() override {
     if (!supported(GetParam().isa)) GTEST_SKIP() << name(GetParam().isa) << " is not supported here";
   }
-  std::vector<float> multiply(const Matrix& w, const float* x, int inputs, ThreadPool& pool) const {
+  std::vector<float> multiply(const Matrix& w, const float* x, std::span<const Inputs> inputs, ThreadPool& pool) const {
     Activations input(kernels(GetParam().isa));
     input.set(x, inputs, static_cast<int>(w.cols()), pool);
-    std::vector<float> y(static_cast<std::size_t>(inputs * w.rows()));
+    std::vector<float> y(inputs.size() * static_cast<std::size_t>(w.rows()));
     const Product product{.w = &w, .y = y.data(), .stride = w.rows()};
     matmul(pool, input, {&product, 1});
     return y;
@@ -243,14 +243,28 @@ INSTANTIATE_TEST_SUITE_P(AllIsasAndFormats, Products, testing::ValuesIn(product_
   return std::string(name(test.param.isa)) + "_" + std::string(name(test.param.type));
 });
 
-// What the integer input stands for: absmax / kInputLimit per 32 columns, nearest even.
-std::vector<double> quantized_input(const std::vector<float>& x) {
+std::vector<Inputs> all(Inputs inputs, int rows) { return std::vector<Inputs>(static_cast<std::size_t>(rows), inputs); }
+
+// What the integer input stands for: absmax / limit per 32 columns, nearest even. Of coarse rows the finer limit holds
+// in blocks that stand out.
+std::vector<double> quantized_input(const std::vector<float>& x, int cols, Inputs inputs) {
   std::vector<double> out(x.begin(), x.end());
-  for (std::size_t i = 0; i < x.size(); i += kBlockCols) {
-    float largest = 0;
-    for (std::size_t c = i; c < i + kBlockCols; ++c) largest = std::max(largest, std::fabs(x[c]));
-    for (std::size_t c = i; c < i + kBlockCols; ++c)
-      out[c] = largest > 0 ? std::nearbyint(x[c] * (kInputLimit / largest)) * double{largest / kInputLimit} : 0;
+  const auto largest = [&](std::size_t block) {
+    float most = 0;
+    for (std::size_t c = block; c < block + kBlockCols; ++c) most = std::max(most, std::fabs(x[c]));
+    return most;
+  };
+  const auto width = static_cast<std::size_t>(cols);
+  for (std::size_t row = 0; row < x.size(); row += width) {
+    double squares = 0;
+    for (std::size_t i = row; i < row + width; i += kBlockCols) squares += largest(i) * largest(i);
+    const double usual = std::sqrt(squares * kBlockCols / cols);
+    for (std::size_t i = row; i < row + width; i += kBlockCols) {
+      const float most = largest(i);
+      const float limit = inputs == Inputs::kFine || most > kStandsOut * usual ? kFineLimit : kCoarseLimit;
+      for (std::size_t c = i; c < i + kBlockCols; ++c)
+        out[c] = most > 0 ? std::nearbyint(x[c] * (limit / most)) * double{most / limit} : 0;
+    }
   }
   return out;
 }
@@ -282,9 +296,12 @@ TEST_P(Products, EqualDoublePrecisionOverTheSameCodes) {
       const Matrix w = Matrix::pack(t.view, pool);
       const auto weights = dequantized(t.view);
       for (const int inputs : {1, 2, 7}) {
-        const auto x = random_floats(static_cast<std::size_t>(inputs) * static_cast<std::size_t>(cols), 3);
-        const auto seen = is_float ? std::vector<double>(x.begin(), x.end()) : quantized_input(x);
-        expect_product(multiply(w, x.data(), inputs, pool), weights, seen, rows, cols);
+        auto x = random_floats(static_cast<std::size_t>(inputs) * static_cast<std::size_t>(cols), 3);
+        if (cols > 300) x[x.size() / 2] = 40, x.back() = -50;  // they stand out
+        for (const Inputs kind : {Inputs::kFine, Inputs::kCoarse}) {
+          const auto seen = is_float ? std::vector<double>(x.begin(), x.end()) : quantized_input(x, cols, kind);
+          expect_product(multiply(w, x.data(), all(kind, inputs), pool), weights, seen, rows, cols);
+        }
       }
     }
 }
@@ -297,15 +314,18 @@ TEST_P(Products, ARowIsBitwiseTheSameInEveryBatchAndOnEveryThread) {
   constexpr int kMost = 61;
   const Tensor t = random_tensor(GetParam().type, kRows, kCols, 5);
   const Matrix w = Matrix::pack(t.view, one);
-  const auto x = random_floats(kMost * kCols, 6);
+  auto x = random_floats(kMost * kCols, 6);
+  for (std::size_t i = 100; i < x.size(); i += 777) x[i] *= 20;  // stands out, in tiles where others do not
   std::vector<float> alone;
+  std::vector<Inputs> kinds;  // prompts beside decoded tokens: tiles of one kind and of both
+  for (int i = 0; i < kMost; ++i) kinds.push_back(i < 20 || i % 5 == 0 ? Inputs::kCoarse : Inputs::kFine);
   for (int i = 0; i < kMost; ++i) {
-    const auto y = multiply(w, x.data() + std::ptrdiff_t{i} * kCols, 1, one);
+    const auto y = multiply(w, x.data() + std::ptrdiff_t{i} * kCols, std::span(kinds).subspan(i, 1), one);
     alone.insert(alone.end(), y.begin(), y.end());
   }
   for (const int inputs : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, kMost})
     for (ThreadPool* pool : {&one, &three}) {
-      const auto y = multiply(w, x.data(), inputs, *pool);
+      const auto y = multiply(w, x.data(), std::span(kinds).first(inputs), *pool);
       ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
           << inputs << " inputs, " << pool->threads() << " threads";
     }
@@ -323,11 +343,12 @@ TEST_P(Products, SeveralOfOneInputWriteEachItsOwn) {
   constexpr std::ptrdiff_t kStride = 50;  // both in one array, with a gap
   std::vector<float> y(kInputs * kStride, 7.0F);
   Activations input(kernels(GetParam().isa));
-  input.set(x.data(), kInputs, kCols, pool);
+  const std::vector<Inputs> fine = all(Inputs::kFine, kInputs);
+  input.set(x.data(), fine, kCols, pool);
   const Product products[] = {{&wa, y.data(), kStride}, {&wb, y.data() + 35, kStride}};
   matmul(pool, input, products);
-  const auto expected_a = multiply(wa, x.data(), kInputs, pool);
-  const auto expected_b = multiply(wb, x.data(), kInputs, pool);
+  const auto expected_a = multiply(wa, x.data(), fine, pool);
+  const auto expected_b = multiply(wb, x.data(), fine, pool);
   for (std::size_t i = 0; i < kInputs; ++i)
     for (std::size_t j = 0; j < kStride; ++j) {
       const float expected = j < 33 ? expected_a[i * 33 + j] : j >= 35 && j < 42 ? expected_b[i * 7 + j - 35] : 7.0F;
@@ -343,15 +364,17 @@ TEST(Products, Avx2AndAvx512AgreeToTheBit) {
     const Tensor t = random_tensor(type, 50, 96, 31);
     const Matrix w = Matrix::pack(t.view, pool);
     const auto x = random_floats(9 * 96, 32);
-    std::vector<float> y[2];
-    for (int i = 0; i < 2; ++i) {
-      Activations input(kernels(i == 0 ? Isa::kAvx2 : Isa::kAvx512));
-      input.set(x.data(), 9, 96, pool);
+    std::vector<float> y[4];  // fine and coarse, by both
+    for (int i = 0; i < 4; ++i) {
+      Activations input(kernels(i % 2 == 0 ? Isa::kAvx2 : Isa::kAvx512));
+      const std::vector<Inputs> inputs = all(i < 2 ? Inputs::kFine : Inputs::kCoarse, 9);
+      input.set(x.data(), inputs, 96, pool);
       y[i].resize(9 * 50);
       const Product product{&w, y[i].data(), 50};
       matmul(pool, input, {&product, 1});
     }
-    EXPECT_EQ(std::memcmp(y[0].data(), y[1].data(), y[0].size() * sizeof(float)), 0) << name(type);
+    EXPECT_EQ(y[0], y[1]) << name(type);
+    EXPECT_EQ(y[2], y[3]) << name(type);
   }
 }
 
@@ -367,8 +390,11 @@ TEST_P(Products, ExtremeCodesDoNotSaturate) {
     const Matrix w = Matrix::pack(t.view, pool);
     for (const float sign : {1.0F, -1.0F}) {
       const std::vector<float> x(64, sign * 3.0F);
-      const auto seen = is_integer(w.format()) ? quantized_input(x) : std::vector<double>(x.begin(), x.end());
-      expect_product(multiply(w, x.data(), 1, pool), dequantized(t.view), seen, 16, 64);
+      for (const Inputs kind : {Inputs::kFine, Inputs::kCoarse}) {
+        const auto seen =
+            is_integer(w.format()) ? quantized_input(x, 64, kind) : std::vector<double>(x.begin(), x.end());
+        expect_product(multiply(w, x.data(), all(kind, 1), pool), dequantized(t.view), seen, 16, 64);
+      }
     }
   }
 }
@@ -377,7 +403,7 @@ TEST_P(Products, AnInputOfZerosGivesZeros) {
   ThreadPool pool(1);
   const Tensor t = random_tensor(GetParam().type, 16, 64, 43);
   const std::vector<float> x(64, 0.0F);
-  for (const float y : multiply(Matrix::pack(t.view, pool), x.data(), 1, pool)) EXPECT_EQ(y, 0);
+  for (const float y : multiply(Matrix::pack(t.view, pool), x.data(), all(Inputs::kFine, 1), pool)) EXPECT_EQ(y, 0);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/attend.h"
 #include "model/forward.h"
 
 namespace lamina {
@@ -110,15 +111,18 @@ TEST_P(ProfileOf, AttentionCountsWhatIsVisible) {
   }
 }
 
-// Decode multiplies codes as they are stored; all but the last 16 to 31 rows of 200 are codes.
+// Decode multiplies codes as they are stored, by two digits; all but the last 16 to 31 rows of 120 are codes. A prompt
+// meets its first 128 rows as floats, later ones as bytes.
 TEST_P(ProfileOf, CodesAreIntegerWork) {
-  const Profile p = run(model_, pool_, "k8v8", 200, 1).profile, full = run(model_, pool_, "full", 200, 1).profile;
+  const Profile p = run(model_, pool_, "k8v8", 120, 1).profile, full = run(model_, pool_, "full", 120, 1).profile;
   EXPECT_EQ(p[Op::kAttendPrompt].work.int_ops, 0);
   const Work &codes = p[Op::kAttendDecode].work, &rows = full[Op::kAttendDecode].work;
   EXPECT_GT(codes.int_ops, 0);
   EXPECT_GT(codes.f32_ops, 0);
-  EXPECT_EQ(codes.ops(), rows.ops());
+  EXPECT_EQ(codes.f32_ops + codes.int_ops / 2, rows.ops());
   EXPECT_LT(codes.bytes, rows.bytes);
+  const Work work = run(model_, pool_, "full", 200, 1).profile[Op::kAttendPrompt].work;
+  EXPECT_EQ(work.int_ops > 0, attend_kernels(chosen_isa()).fast_bytes);
 }
 
 // Operations do not overlap, so their times are at most the whole. What is left is work lists and bookkeeping: little,
