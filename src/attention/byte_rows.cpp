@@ -71,7 +71,7 @@ const ByteQueries& Attention::bytes_of(TileQueries& queries, int rows, const Que
                                        ThreadBuffers& thread) const {
   if (queries.bytes.rows == 0) {
     const auto n = static_cast<std::size_t>(rows);
-    const std::size_t groups = static_cast<std::size_t>((dim_ + kByteGroup - 1) / kByteGroup);
+    const auto groups = static_cast<std::size_t>(byte_groups(dim_));
     grow(thread.q_codes, n * static_cast<std::size_t>(dim_));
     grow(thread.q_scales, n * groups);
     grow(thread.q_offsets, n * groups);

@@ -7,14 +7,11 @@ namespace lamina::LAMINA_ISA {
 
 constexpr float kByteLimit = 127, kByteWeightLimit = 255;
 
-static inline int byte_groups(int dim) { return (dim + kByteGroup - 1) / kByteGroup; }
 static inline int byte_vectors(int dim, int group) {
   return (dim - group * kByteGroup < kByteGroup ? dim - group * kByteGroup : kByteGroup) / 16;
 }
-static inline F32 byte_inverse(F32 largest, float limit) {  // 0 and what is not finite give codes of 0
-  const F32 tiny = splat(1e-30F), inverse = splat(limit) / max(largest, tiny);
-  return inverse;
-}
+// Zeros get codes of 0; rows that nobody sees may be anything.
+static inline F32 byte_inverse(F32 largest, float limit) { return splat(limit) / max(largest, splat(1e-30F)); }
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class Bytes : public testing::TestWithParam<Case> {
   }
 
   const int head_dim_ = GetParam().head_dim, dim_ = padded_dim(head_dim_), tiles_ = GetParam().tiles;
-  const int rows_ = 16 * tiles_, queries_ = GetParam().queries, groups_ = (dim_ + kByteGroup - 1) / kByteGroup;
+  const int rows_ = 16 * tiles_, queries_ = GetParam().queries, groups_ = byte_groups(dim_);
   const AttendKernels* kernels_ = nullptr;
   std::vector<float> k_, v_, q_;  // [row][dim]
   AlignedBuffer memory_;
