@@ -11,7 +11,8 @@ namespace {
 Work head_work(const AttendKernels& kernels, const AttentionShape& shape, const Query& query, int kv_head) {
   const bool decodes = takes_decode_path(kernels, shape, query, kv_head);
   const bool bytes = meets_bytes(kernels, shape.head_dim, query);
-  const double each = 2.0 * (shape.heads / shape.kv_heads) * shape.head_dim;  // of a token and a row
+  const int group = shape.heads / shape.kv_heads;
+  const double each = 2.0 * group * shape.head_dim;  // of a token and a row
   Work work;
   for (const Segment& segment : query.segments[static_cast<std::size_t>(kv_head)]) {
     const RowRange rows{visible_rows(segment, query.sees, query.pos.front()).first,
