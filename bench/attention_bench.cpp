@@ -69,7 +69,10 @@ AttentionShape shape_of(Heads heads) {
 
 void decode(benchmark::State& state, Heads heads, Format k, Format v) {
   const int rows = static_cast<int>(state.range(0)), threads = static_cast<int>(state.range(1));
-  const Cache cache(k, v, heads, 24, rows);
+  // Layers of 256 MB: caches that hold some of fewer would answer for memory.
+  const std::size_t row_bytes = (code_tile_bytes(k, heads.head_dim) + code_tile_bytes(v, heads.head_dim)) / kTileRows;
+  const std::size_t layer_bytes = area(rows, heads.kv_heads) * row_bytes;
+  const Cache cache(k, v, heads, static_cast<int>((std::size_t{256} << 20) / layer_bytes), rows);
   ThreadPool pool(threads);
   AttentionScratch scratch;
   Rope rope({.dims = heads.head_dim});

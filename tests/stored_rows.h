@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned_buffer.h"
 #include "base/half.h"
 #include "kv/bits/encode.h"
 #include "kv/segment.h"
@@ -38,9 +39,8 @@ enum class BlockOrder { kScrambled, kAscending };
 class BlockArena {
  public:
   BlockArena(std::size_t block_bytes, int blocks, BlockOrder order = BlockOrder::kScrambled)
-      : bytes_(new (std::align_val_t{64}) std::byte[block_bytes * static_cast<std::size_t>(blocks)]),
-        memory_{bytes_.get(), block_bytes} {
-    std::memset(bytes_.get(), 0xff, block_bytes * static_cast<std::size_t>(blocks));
+      : bytes_(block_bytes * static_cast<std::size_t>(blocks)), memory_{bytes_.data(), block_bytes} {
+    std::memset(bytes_.data(), 0xff, bytes_.size());
     free_.resize(static_cast<std::size_t>(blocks));
     std::iota(free_.rbegin(), free_.rend(), BlockId{0});
     if (order == BlockOrder::kScrambled) std::shuffle(free_.begin(), free_.end(), std::mt19937(1));
@@ -72,10 +72,7 @@ class BlockArena {
   const Pos* keep(std::vector<Pos> pos) { return pos_.emplace_back(std::move(pos)).data(); }
 
  private:
-  struct Delete {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
-  };
-  std::unique_ptr<std::byte[], Delete> bytes_;
+  AlignedBuffer bytes_;
   BlockMemory memory_;
   std::vector<BlockId> free_;
   std::deque<std::vector<BlockId>> ids_;

@@ -3,6 +3,7 @@
 // prompt.cpp are the two paths, byte_rows.cpp makes rows ready for prompts, observe.cpp measures what queries gave
 // them, work.cpp counts.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -70,7 +71,7 @@ struct ThreadBuffers {
   std::vector<std::int32_t> q_offsets;
   std::vector<RowRange> visible;           // [tokens]
   std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
-  std::vector<const std::byte*> pointers;  // [plane][tiles]
+  std::vector<const std::byte*> pointers, next_pointers;  // [plane][tiles], of the rows at hand and of the next
   std::vector<float> lse;                  // [query rows] observed
   std::vector<std::int32_t> far_columns;   // [query rows] observed: how many of its scores count as far besides
 };
@@ -137,7 +138,8 @@ class Attention {
 
   void plan();
   void run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const;
-  void run_partition(const Partition& partition, ThreadBuffers& thread) const;
+  // Partitions as long as `next`, the first that no thread has taken, tells of any.
+  void run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
   void gather_observed(const ObservedQueries& queries) const;
   void make_bytes(const ByteBlock& block, ThreadBuffers& thread) const;
@@ -155,6 +157,7 @@ class Attention {
                         ThreadBuffers& thread) const;
   void add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
+  void run_partition(const Partition& partition, const Tiles& tiles, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
   void run_prompt_partition(const QueryTile& tile, const Segment& segment, RowRange rows, TileQueries& queries,

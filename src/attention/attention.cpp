@@ -116,7 +116,8 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   Attention attention(memory, shape, rope, queries, buffers);
   attention.plan();
   const int tiles = static_cast<int>(buffers.query_tiles.size());
-  const int partitions = static_cast<int>(buffers.partitions.size());
+  const int decoders = std::min(pool.threads(), static_cast<int>(buffers.partitions.size()));
+  std::atomic<int> next_partition = 0;
   const int gathers = static_cast<int>(buffers.observed_queries.size());
   pool.parallel_for(gathers + static_cast<int>(buffers.byte_blocks.size()), [&](int task, int thread) {
     if (task < gathers)
@@ -124,11 +125,11 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
     else
       attention.make_bytes(buffers.byte_blocks[task - gathers], buffers.threads[thread]);
   });
-  pool.parallel_for(tiles + partitions, [&](int task, int thread) {
+  pool.parallel_for(tiles + decoders, [&](int task, int thread) {
     if (task < tiles)
       attention.run_query_tile(buffers.query_tiles[task], buffers.threads[thread]);
     else
-      attention.run_partition(buffers.partitions[task - tiles], buffers.threads[thread]);
+      attention.run_partitions(next_partition, buffers.threads[thread]);
   });
   pool.parallel_for(static_cast<int>(buffers.merges.size()),
                     [&](int task, int) { attention.run_merge(buffers.merges[task]); });

@@ -10,23 +10,42 @@
 namespace lamina {
 namespace {
 
-// The first tiles, which arrive while the query is made ready and, of values, while the keys are scored.
-[[gnu::always_inline]] inline void prefetch_first(const TileRun& run) {
-  for (int t = 0; t < std::min(run.ahead, run.tiles()); ++t) {
-    for (int i = 0; i < run.code_bytes; i += 64) __builtin_prefetch(run.codes[t] + i);
-    for (int i = 0; i < run.scale_bytes; i += 64) __builtin_prefetch(run.scales[t] + i);
+// The first keys, which arrive while the query is made ready.
+[[gnu::always_inline]] inline void prefetch_first(const TileRun& keys, std::uint32_t code_bytes) {
+  for (int t = 0; t < std::min(keys.ahead, keys.tiles()); ++t) {
+    for (std::uint32_t i = 0; i < code_bytes; i += 64) __builtin_prefetch(keys.codes[t] + i);
+    if (keys.scales) __builtin_prefetch(keys.scales[t]);
   }
 }
 
 }  // namespace
 
-void Attention::run_partition(const Partition& partition, ThreadBuffers& thread) const {
+void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const {
+  const auto take = [&](std::vector<const std::byte*>& pointers, Tiles& tiles) -> const Partition* {
+    const auto taken = static_cast<std::size_t>(next.fetch_add(1, std::memory_order_relaxed));
+    if (taken >= buffers_.partitions.size()) return nullptr;
+    const Partition& partition = buffers_.partitions[taken];
+    tiles = tiles_of(memory_, *partition.segment, partition.rows, dim_, pointers);
+    return &partition;
+  };
+  Tiles tiles, tiles_after;
+  const Partition* partition = take(thread.pointers, tiles);
+  for (bool first = true; partition; first = false) {
+    // Taken early: what its keys are is known while the values before them are read.
+    const Partition* const after = take(thread.next_pointers, tiles_after);
+    read_ahead(tiles, *partition->segment, after ? &tiles_after : nullptr);
+    if (first) prefetch_first(tiles.keys, partition->segment->k_codes.tile_bytes);
+    run_partition(*partition, tiles, thread);
+    partition = after;
+    std::swap(tiles, tiles_after);
+    std::swap(thread.pointers, thread.next_pointers);
+  }
+}
+
+void Attention::run_partition(const Partition& partition, const Tiles& tiles, ThreadBuffers& thread) const {
   const Query& query = queries_[partition.query];
   const Segment& segment = *partition.segment;
   const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
-  const Tiles tiles = tiles_of(memory_, segment, partition.rows, dim_, thread.pointers);
-  prefetch_first(tiles.keys);
-  prefetch_first(tiles.values);
   const auto stride = static_cast<std::size_t>(tiles.padded_rows());
   grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);

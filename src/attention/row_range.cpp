@@ -8,7 +8,20 @@ namespace lamina {
 namespace {
 
 // Of rows that are asked for ahead: so many bytes take longer to work through than memory takes to answer.
-constexpr int kBytesAhead = 4096, kLeastAhead = 2;
+constexpr int kBytesAhead = 8192, kLeastAhead = 2, kMostAhead = 32;  // tiles
+
+// The tiles that are read after a run's: the next run's, or once more its own last.
+void go_on(const std::byte* const* tiles, int count, const std::byte* const* next, int next_count, int ahead) {
+  if (tiles == nullptr) return;
+  auto** const after = const_cast<const std::byte**>(tiles) + count;  // in tiles_of's pointers
+  for (int i = 0; i < ahead; ++i) after[i] = next ? next[std::min(i, next_count - 1)] : tiles[count - 1];
+}
+
+void read_ahead(TileRun& run, int code_bytes, const TileRun* next) {
+  run.ahead = std::clamp(kBytesAhead / code_bytes, kLeastAhead, kMostAhead);
+  go_on(run.codes, run.tiles(), next ? next->codes : nullptr, next ? next->tiles() : 0, run.ahead);
+  go_on(run.scales, run.tiles(), next ? next->scales : nullptr, next ? next->tiles() : 0, run.ahead);
+}
 
 }  // namespace
 
@@ -32,12 +45,12 @@ RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query)
 Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows, int dim,
                std::vector<const std::byte*>& pointers) {
   const std::uint32_t first = rows.first / kTileRows, count = (rows.last - 1) / kTileRows + 1 - first;
-  if (pointers.size() < 6 * std::size_t{count}) pointers.resize(6 * std::size_t{count});
+  if (pointers.size() < 6 * std::size_t{count + kMostAhead}) pointers.resize(6 * std::size_t{count + kMostAhead});
   const std::byte** next = pointers.data();
   const auto resolve = [&](const Plane& plane) -> const std::byte* const* {
     if (!plane) return nullptr;
     const std::byte** tiles = next;
-    next += count;
+    next += count + kMostAhead;
     if (plane.tile_shift > 0) {
       for (std::uint32_t t = 0; t < count; ++t) tiles[t] = plane.tile(memory, first + t);
       return tiles;
@@ -58,19 +71,19 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows,
   tiles.keys.first = tiles.values.first = static_cast<int>(rows.first - tiles.base);
   tiles.keys.last = tiles.values.last = static_cast<int>(rows.last - tiles.base);
   tiles.keys.dim = tiles.values.dim = dim;
-  const auto resolve_run = [&](const Plane& codes, const Plane& scales, TileRun& run) {
-    run.codes = resolve(codes);
-    run.scales = resolve(scales);
-    run.code_bytes = static_cast<int>(codes.tile_bytes);
-    run.scale_bytes = scales ? static_cast<int>(scales.tile_bytes) : 0;
-    run.ahead = std::max(kLeastAhead, kBytesAhead / run.code_bytes);
-  };
-  resolve_run(segment.k_codes, segment.k_scales, tiles.keys);
-  resolve_run(segment.v_codes, segment.v_scales, tiles.values);
+  tiles.keys.codes = resolve(segment.k_codes);
+  tiles.keys.scales = resolve(segment.k_scales);
+  tiles.values.codes = resolve(segment.v_codes);
+  tiles.values.scales = resolve(segment.v_scales);
   tiles.dead = segment.dead ? segment.dead + (first - segment.first_tile()) : nullptr;
   tiles.k_gains = resolve(segment.k_gains);
   tiles.v_gains = resolve(segment.v_gains);
   return tiles;
+}
+
+void read_ahead(Tiles& tiles, const Segment& segment, const Tiles* next) {
+  read_ahead(tiles.keys, static_cast<int>(segment.k_codes.tile_bytes), &tiles.values);
+  read_ahead(tiles.values, static_cast<int>(segment.v_codes.tile_bytes), next ? &next->keys : nullptr);
 }
 
 void mask(float* scores, const Tiles& tiles, RowRange visible) {

@@ -39,6 +39,9 @@ struct Tiles {
 // `pointers` holds what the result points to.
 Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows, int dim,
                std::vector<const std::byte*>& pointers);
+// Kernels that read tiles ask memory for those to come: after the keys the values are read, and then the keys of `next`
+// (null: nothing).
+void read_ahead(Tiles& tiles, const Segment& segment, const Tiles* next);
 // Tiles [tile, tile + count) of a run.
 TileRun part_of(const TileRun& run, int tile, int count);
 

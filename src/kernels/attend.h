@@ -20,8 +20,8 @@ struct TileRun {
   const std::byte* const* scales = nullptr;  // [tiles]
   int first = 0, last = 0;
   int dim = 0;                          // padded_dim(head_dim)
-  int code_bytes = 0, scale_bytes = 0;  // of a tile, for prefetching: 0 asks for nothing
-  int ahead = 0;                        // so many tiles before it is read a tile is asked for
+  // So many tiles before it is read a tile is asked for: codes and scales go on for as many, with what is read next.
+  int ahead = 0;
 
   int tiles() const { return (last + kTileRows - 1) / kTileRows; }
 };

@@ -83,10 +83,18 @@ constexpr int code_tiles() {
 // AVX2 it costs a third instead.
 constexpr int kGroupUnroll = kRegisters >= 32 ? 8 : 1;
 
+// What a tile of scales has for two groups.
+template <class Codes>
+[[gnu::always_inline]] static inline void prefetch_scales(const std::byte* scales, int groups, int group) {
+  const auto at = [&](int g) { return scales + static_cast<std::size_t>(g) * kTileRows * sizeof(std::uint16_t); };
+  prefetch(at(group));
+  if (Codes::kMinima) prefetch(at(groups + group));
+}
+
 // The N vectors of channels of one group, times their scales, of T tiles.
 template <class Keys, int M, int T, int N>
-static inline void score_group(const std::byte* const* codes, const std::byte* const* scales, int groups, int group,
-                               const QueryWords* q, F32 (*total)[T]) {
+static inline void score_group(const std::byte* const* codes, const std::byte* const* scales, int ahead, Later& later,
+                               int groups, int group, const QueryWords* q, F32 (*total)[T]) {
   I32 sum[M][T];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -97,8 +105,11 @@ static inline void score_group(const std::byte* const* codes, const std::byte* c
   for (int c = 0; c < 16 * N; c += Keys::kChannels) {
     Bytes stored[T];
 #pragma GCC unroll 4
-    for (int t = 0; t < T; ++t)
-      stored[t] = load_bytes(codes[t] + static_cast<std::ptrdiff_t>((first + c) / Keys::kChannels) * 64);
+    for (int t = 0; t < T; ++t) {
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>((first + c) / Keys::kChannels) * 64;
+      later.ask();
+      stored[t] = load_bytes(codes[t] + at);
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < Keys::kParts; ++i) {
       Bytes even[T], odd[T];
@@ -119,6 +130,7 @@ static inline void score_group(const std::byte* const* codes, const std::byte* c
 #pragma GCC unroll 4
   for (int t = 0; t < T; ++t) {
     const auto* const tile_scales = reinterpret_cast<const std::uint16_t*>(scales[t]);
+    if (!Keys::kByChannel && group % 2 == 0) prefetch_scales<Keys>(scales[t + ahead], groups, group);
     const F32 scale = Keys::kByChannel ? splat(1.0F) : load_f16(tile_scales + group * kTileRows);
     const F32 least = Keys::kMinima ? load_f16(tile_scales + (groups + group) * kTileRows) : zero();
 #pragma GCC unroll 4
@@ -139,9 +151,10 @@ static inline void score_code_tiles(const TileRun& keys, int tile, const QueryWo
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) total[m][t] = Keys::kByChannel ? splat(bias[m]) : zero();
   const auto *const codes = keys.codes + tile, *const scales = keys.scales + tile;
+  Later later(codes + keys.ahead, keys.dim / Keys::kChannels * 64);
   const int whole = keys.dim / kScaleGroup, groups = groups_of(keys.dim);
-  for (int g = 0; g < whole; ++g) score_group<Keys, M, T, 2>(codes, scales, groups, g, q, total);
-  if (groups > whole) score_group<Keys, M, T, 1>(codes, scales, groups, whole, q, total);
+  for (int g = 0; g < whole; ++g) score_group<Keys, M, T, 2>(codes, scales, keys.ahead, later, groups, g, q, total);
+  if (groups > whole) score_group<Keys, M, T, 1>(codes, scales, keys.ahead, later, groups, whole, q, total);
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
@@ -153,7 +166,6 @@ template <class Keys, int M>
 static inline void score_code_range(const TileRun& keys, int first, int last, const QueryWords* q, const float* bias,
                                     float* scores, std::size_t stride) {
   constexpr int kT = code_tiles<M>();
-  for (int t = first; t < last; ++t) prefetch_after(keys, t);
   for (; first + kT <= last; first += kT) score_code_tiles<Keys, M, kT>(keys, first, q, bias, scores, stride);
   for (; first < last; ++first) score_code_tiles<Keys, M, 1>(keys, first, q, bias, scores, stride);
 }
@@ -189,6 +201,7 @@ static inline void score_by_channel(const TileRun& keys, const float* q, float* 
       if (groups > 0 && keys.scales[t] == keys.scales[t - 1]) continue;
       if (groups == kFolded) break;
       const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
+      for (int c = 0; c < 2 * keys.dim; c += 32) prefetch(keys.scales[t + keys.ahead] + 2 * c);
       for (int m = 0; m < M; ++m)
         bias[groups][m] =
             fold_scales(q + static_cast<std::ptrdiff_t>(m) * keys.dim, scales, keys.dim, words[groups][m]);
@@ -296,7 +309,7 @@ struct ValuesAsym2 : ValuesAsym4 {
 // `tiles` tiles into N vectors of channels from c on, for M outputs.
 template <class Values, int M, int N>
 static inline void mix_codes_group(const TileRun& values, int tile, int tiles, int c, const WeightDigits* w,
-                                   float* out) {
+                                   Later& later, float* out) {
   I32 high[M][N], low[M][N];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -308,7 +321,10 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
     for (int r = 0; r < kTileRows; r += Values::kRows, codes += static_cast<std::ptrdiff_t>(values.dim) * 4) {
       Bytes stored[N];
 #pragma GCC unroll 2
-      for (int n = 0; n < N; ++n) stored[n] = load_bytes(codes + 64 * n);
+      for (int n = 0; n < N; ++n) {
+        later.ask();
+        stored[n] = load_bytes(codes + 64 * n);
+      }
 #pragma GCC unroll 4
       for (int i = 0; i < Values::kParts; ++i)
 #pragma GCC unroll 4
@@ -340,7 +356,6 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
   const int all = values.tiles();
   for (int tile = 0; tile < all; tile += kMixTiles) {
     const int tiles = all - tile < kMixTiles ? all - tile : kMixTiles;
-    for (int t = 0; t < kMixTiles; ++t) prefetch_after(values, tile + t);
     for_query_blocks(queries, [&]<int M>(int q) {
       Normalised w[M], scales;
       WeightDigits digits[M];
@@ -350,11 +365,15 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
             values, tile, tiles, 1, [&](int t) { return load(from + t * kTileRows); }, w[m]);
       }
       float* o = out + static_cast<std::ptrdiff_t>(q) * values.dim;
+      Later later(values.codes + tile + values.ahead, kTileRows / Values::kRows * values.dim * 4);
       for (int g = 0; g * kScaleGroup < values.dim; ++g) {
         const auto load_group = [&](int t, int group) {
           return load_f16(reinterpret_cast<const std::uint16_t*>(values.scales[tile + t]) + group * kTileRows);
         };
-        const auto load_scales = [&](int t) { return load_group(t, g); };
+        const auto load_scales = [&](int t) {
+          if (g % 2 == 0) prefetch_scales<Values>(values.scales[tile + t + values.ahead], groups_of(values.dim), g);
+          return load_group(t, g);
+        };
         const auto load_minima = [&](int t) { return load_group(t, groups_of(values.dim) + g); };
         normalise(values, tile, tiles, kWeightLimit, load_scales, scales);
         F32 minima[kMixTiles];
@@ -365,9 +384,9 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
           if (Values::kMinima) digits[m].bias = mixed_minima(minima, tiles, w[m]);
         }
         if (group_vectors(values.dim, g) == 2)
-          mix_codes_group<Values, M, 2>(values, tile, tiles, g * kScaleGroup, digits, o);
+          mix_codes_group<Values, M, 2>(values, tile, tiles, g * kScaleGroup, digits, later, o);
         else
-          mix_codes_group<Values, M, 1>(values, tile, tiles, g * kScaleGroup, digits, o);
+          mix_codes_group<Values, M, 1>(values, tile, tiles, g * kScaleGroup, digits, later, o);
       }
     });
   }
