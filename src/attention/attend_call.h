@@ -157,9 +157,11 @@ class Attention {
                         ThreadBuffers& thread) const;
   void add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
+  // Its queries are in thread.q.
   void run_partition(const Partition& partition, const Tiles& tiles, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
+  void gather_queries(const Partition& partition, ThreadBuffers& thread) const;
   void run_prompt_partition(const QueryTile& tile, const Segment& segment, RowRange rows, TileQueries& queries,
                             float* partial, ThreadBuffers& thread) const;
   const float* queries_for(int query, int kv_head, int first_token, int tokens, Pos shift, ThreadBuffers& thread) const;

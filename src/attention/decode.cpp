@@ -18,25 +18,44 @@ namespace {
   }
 }
 
+bool same_queries(const Partition& a, const Partition& b) {
+  return a.query == b.query && a.kv_head == b.kv_head && a.segment->shift == b.segment->shift;
+}
+
 }  // namespace
 
+void Attention::gather_queries(const Partition& partition, ThreadBuffers& thread) const {
+  const Query& query = queries_[partition.query];
+  const int tokens = static_cast<int>(query.pos.size());
+  grow(thread.q, static_cast<std::size_t>(tokens * group_) * static_cast<std::size_t>(dim_));
+  gather_queries(query, partition.kv_head, 0, tokens, partition.segment->shift, thread.q.data());
+}
+
 void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const {
+  const int all = static_cast<int>(buffers_.partitions.size());
+  const int last_early = all - 2 * static_cast<int>(buffers_.threads.size());
   const auto take = [&](std::vector<const std::byte*>& pointers, Tiles& tiles) -> const Partition* {
-    const auto taken = static_cast<std::size_t>(next.fetch_add(1, std::memory_order_relaxed));
-    if (taken >= buffers_.partitions.size()) return nullptr;
-    const Partition& partition = buffers_.partitions[taken];
+    const int taken = next.fetch_add(1, std::memory_order_relaxed);
+    if (taken >= all) return nullptr;
+    const Partition& partition = buffers_.partitions[static_cast<std::size_t>(taken)];
     tiles = tiles_of(memory_, *partition.segment, partition.rows, dim_, pointers);
     return &partition;
   };
   Tiles tiles, tiles_after;
-  const Partition* partition = take(thread.pointers, tiles);
-  for (bool first = true; partition; first = false) {
-    // Taken early: what its keys are is known while the values before them are read.
-    const Partition* const after = take(thread.next_pointers, tiles_after);
+  bool asked = false;
+  const Partition* before = nullptr;
+  for (const Partition* partition = take(thread.pointers, tiles); partition != nullptr;) {
+    // Taken early: what its keys are is known while the values before them are read. The last ones go to whoever is
+    // ready for them.
+    const bool early = next.load(std::memory_order_relaxed) < last_early;
+    const Partition* after = early ? take(thread.next_pointers, tiles_after) : nullptr;
     read_ahead(tiles, *partition->segment, after ? &tiles_after : nullptr);
-    if (first) prefetch_first(tiles.keys, partition->segment->k_codes.tile_bytes);
+    if (!asked) prefetch_first(tiles.keys, partition->segment->k_codes.tile_bytes);
+    if (before == nullptr || !same_queries(*before, *partition)) gather_queries(*partition, thread);
     run_partition(*partition, tiles, thread);
-    partition = after;
+    before = partition;
+    asked = after != nullptr;
+    partition = asked ? after : take(thread.next_pointers, tiles_after);
     std::swap(tiles, tiles_after);
     std::swap(thread.pointers, thread.next_pointers);
   }
@@ -45,11 +64,9 @@ void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) co
 void Attention::run_partition(const Partition& partition, const Tiles& tiles, ThreadBuffers& thread) const {
   const Query& query = queries_[partition.query];
   const Segment& segment = *partition.segment;
-  const int tokens = static_cast<int>(query.pos.size()), rows = tokens * group_;
+  const int rows = static_cast<int>(query.pos.size()) * group_;
   const auto stride = static_cast<std::size_t>(tiles.padded_rows());
-  grow(thread.q, static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim_));
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);
-  gather_queries(query, partition.kv_head, 0, tokens, segment.shift, thread.q.data());
 
   float* scores = thread.scores.data();
   kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.q.data(), rows, scores, stride);

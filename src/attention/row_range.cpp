@@ -8,7 +8,7 @@ namespace lamina {
 namespace {
 
 // Of rows that are asked for ahead: so many bytes take longer to work through than memory takes to answer.
-constexpr int kBytesAhead = 8192, kLeastAhead = 2, kMostAhead = 32;  // tiles
+constexpr int kBytesAhead = 6144, kLeastAhead = 2, kMostAhead = 32;  // tiles
 
 // The tiles that are read after a run's: the next run's, or once more its own last.
 void go_on(const std::byte* const* tiles, int count, const std::byte* const* next, int next_count, int ahead) {

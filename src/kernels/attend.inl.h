@@ -37,7 +37,7 @@ class Later {
  public:
   Later(const std::byte* const* tiles, int tile_bytes) : tiles_(tiles), tile_bytes_(tile_bytes) {}
   [[gnu::always_inline]] void ask() {
-    prefetch(*tiles_ + at_);
+    prefetch_once(*tiles_ + at_);
     at_ += 64;
     if (at_ >= tile_bytes_) at_ = 0, ++tiles_;
   }
@@ -135,7 +135,7 @@ static inline void mix_tile(const typename Rows::T* v, const typename Rows::T* l
     F32 x[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-      if (n % Rows::kLoadsOfLine == 0) prefetch(later + static_cast<std::ptrdiff_t>(r) * dim + 16 * n);
+      if (n % Rows::kLoadsOfLine == 0) prefetch_once(later + static_cast<std::ptrdiff_t>(r) * dim + 16 * n);
       x[n] = Rows::load16(v + static_cast<std::ptrdiff_t>(r) * dim + 16 * n);
     }
 #pragma GCC unroll 4

@@ -87,8 +87,8 @@ constexpr int kGroupUnroll = kRegisters >= 32 ? 8 : 1;
 template <class Codes>
 [[gnu::always_inline]] static inline void prefetch_scales(const std::byte* scales, int groups, int group) {
   const auto at = [&](int g) { return scales + static_cast<std::size_t>(g) * kTileRows * sizeof(std::uint16_t); };
-  prefetch(at(group));
-  if (Codes::kMinima) prefetch(at(groups + group));
+  prefetch_once(at(group));
+  if (Codes::kMinima) prefetch_once(at(groups + group));
 }
 
 // The N vectors of channels of one group, times their scales, of T tiles.
@@ -201,7 +201,7 @@ static inline void score_by_channel(const TileRun& keys, const float* q, float* 
       if (groups > 0 && keys.scales[t] == keys.scales[t - 1]) continue;
       if (groups == kFolded) break;
       const auto* const scales = reinterpret_cast<const std::uint16_t*>(keys.scales[t]);
-      for (int c = 0; c < 2 * keys.dim; c += 32) prefetch(keys.scales[t + keys.ahead] + 2 * c);
+      for (int c = 0; c < 2 * keys.dim; c += 32) prefetch_once(keys.scales[t + keys.ahead] + 2 * c);
       for (int m = 0; m < M; ++m)
         bias[groups][m] =
             fold_scales(q + static_cast<std::ptrdiff_t>(m) * keys.dim, scales, keys.dim, words[groups][m]);

@@ -27,6 +27,7 @@
 //             dot4_small(acc, u, s)  the same where every u <= 127: faster on AVX2
 // All three: opaque(x)   x, of which the compiler knows nothing: what a loop measures is neither foreseen nor moved
 //             prefetch(p)            GCC 12 drops calls of functions that do nothing else: they are always_inline
+//             prefetch_once(p)       of what is read once and need not stay in caches
 // kFastDot4: dot4 takes one instruction, not six (on scalars: chosen so that they judge it).
 // kRegisters: how many such vectors the registers hold. max and min return the second operand if either is NaN. fma
 // rounds once where the machine can (kFmaRoundsOnce), else twice.

@@ -140,5 +140,8 @@ static inline Bytes opaque(Bytes x) {
 [[gnu::always_inline]] static inline void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
+[[gnu::always_inline]] static inline void prefetch_once(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_NTA);
+}
 
 }  // namespace lamina::avx512

@@ -207,5 +207,6 @@ static inline V opaque(V x) {
   return x;
 }
 [[gnu::always_inline]] static inline void prefetch(const void* p) { __builtin_prefetch(p); }
+[[gnu::always_inline]] static inline void prefetch_once(const void* p) { __builtin_prefetch(p, 0, 0); }
 
 }  // namespace lamina::scalar
