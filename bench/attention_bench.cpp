@@ -112,6 +112,7 @@ void prompt(benchmark::State& state, Heads heads, Format k, Format v, bool obser
   std::size_t layer = 0;
   while (state.KeepRunning()) {
     Query query{q.data(), pos, cache.layer(layer++), out.data()};
+    query.prompt = true;
     query.lse = lse.data();
     if (observed) query.observation = {.what = what, .mass = mass};
     attend(pool, cache.memory(), shape_of(heads), rope, {&query, 1}, scratch);

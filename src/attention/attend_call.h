@@ -55,6 +55,14 @@ struct ByteRun {
   std::uint32_t first_tile = 0;
 };
 
+// Query rows as floats and as bytes.
+struct QueryRows {
+  std::vector<float> q;              // [query rows][dim]
+  std::vector<std::int8_t> codes;    // of ByteQueries, as are the next two
+  std::vector<float> scales;
+  std::vector<std::int32_t> offsets;
+};
+
 // A tile's queries for the rows of one shift, as floats and, once they are asked for, as bytes.
 struct TileQueries {
   const float* q = nullptr;
@@ -62,13 +70,10 @@ struct TileQueries {
 };
 
 struct ThreadBuffers {
-  std::vector<float> q;              // [query rows][dim]
+  QueryRows queries;
   std::vector<float> partials;       // [partition]: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> scores;         // [query rows][rows]
   std::vector<float> block;          // a block of keys or values as float32
-  std::vector<std::int8_t> q_codes;  // of ByteQueries, as are the next two
-  std::vector<float> q_scales;
-  std::vector<std::int32_t> q_offsets;
   std::vector<RowRange> visible;           // [tokens]
   std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers, next_pointers;  // [plane][tiles], of the rows at hand and of the next
@@ -80,13 +85,13 @@ struct ThreadBuffers {
 // that carry a shift: gathered once for all blocks of rows.
 struct ObservedQueries {
   int query, kv_head, first_token, tokens;
-  std::size_t at;  // in Buffers::observed_q
+  std::size_t at;  // row of Buffers::observed_rows
 };
 
 // Where those of a query and KV head are, from a token on.
 struct Gathered {
   int first_token = std::numeric_limits<int>::max();
-  std::size_t at = 0;  // in Buffers::observed_q
+  std::size_t at = 0;  // row of Buffers::observed_rows
 };
 
 // Rows of one segment whose weights a prompt's queries are asked for: a second pass over the keys.
@@ -113,7 +118,7 @@ struct AttentionScratch::Buffers {
   std::vector<float> weights;   // by observed partition: [query rows][rows], exp(score - the partition's max)
   std::vector<ObservedQueries> observed_queries;
   std::vector<Gathered> gathered;  // [query][kv_head]
-  std::vector<float> observed_q;   // [query rows][dim]
+  QueryRows observed_rows;
   std::vector<ObservedBlock> observed;
   std::vector<ByteBlock> byte_blocks;
   std::vector<ByteRun> byte_runs;            // of the segments of prompts
@@ -150,21 +155,24 @@ class Attention {
   void plan_partitions(int query, int kv_head);
   void plan_observed(int query, int kv_head);
   void plan_bytes(int query, int kv_head);
+  int rotation_of(const Query& query) const;
   ByteRows byte_rows(std::size_t at, int tiles, const Query& query) const;
   std::optional<ByteRows> bytes_of(int query, int kv_head, const Segment& segment, const Tiles& tiles) const;
+  void grow_bytes(QueryRows& rows, std::size_t count) const;
+  ByteQueries bytes_of(QueryRows& rows, std::size_t first, int count, const Query& query) const;
   const ByteQueries& bytes_of(TileQueries& queries, int rows, const Query& query, ThreadBuffers& thread) const;
   void prepare_observed(const ObservedBlock& block, const Tiles& tiles, int first_token, int t, int j,
                         ThreadBuffers& thread) const;
   void add_weights(const ObservedBlock& block, const Tiles& tiles, int tokens, ThreadBuffers& thread) const;
   void run_observed_tile(const ObservedBlock& block, int first_token, int tokens, ThreadBuffers& thread) const;
-  // Its queries are in thread.q.
+  // Its queries are in thread.queries.
   void run_partition(const Partition& partition, const Tiles& tiles, ThreadBuffers& thread) const;
   void observe_merged(const Merge& merge) const;
   void gather_queries(const Query& query, int kv_head, int first_token, int tokens, Pos shift, float* q) const;
   void gather_queries(const Partition& partition, ThreadBuffers& thread) const;
   void run_prompt_partition(const QueryTile& tile, const Segment& segment, RowRange rows, TileQueries& queries,
                             float* partial, ThreadBuffers& thread) const;
-  const float* queries_for(int query, int kv_head, int first_token, int tokens, Pos shift, ThreadBuffers& thread) const;
+  TileQueries queries_for(int query, int kv_head, int first_token, int tokens, Pos shift, ThreadBuffers& thread) const;
   std::size_t head_of(int query, int kv_head) const {
     return static_cast<std::size_t>(query) * static_cast<std::size_t>(shape_.kv_heads) +
            static_cast<std::size_t>(kv_head);
@@ -186,7 +194,7 @@ class Attention {
   const AttendKernels& kernels_;
   int group_;  // query heads of one KV head
   int dim_;    // head_dim with padding
-  std::size_t partial_floats_ = 0, weight_floats_ = 0, observed_floats_ = 0, bytes_ = 0;
+  std::size_t partial_floats_ = 0, weight_floats_ = 0, observed_rows_ = 0, bytes_ = 0;
 };
 
 }  // namespace lamina

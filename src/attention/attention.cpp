@@ -58,7 +58,8 @@ void Attention::plan() {
   }
   grow(buffers_.partials, partial_floats_);
   grow(buffers_.weights, weight_floats_);
-  grow(buffers_.observed_q, observed_floats_);
+  grow(buffers_.observed_rows.q, observed_rows_ * static_cast<std::size_t>(dim_));
+  grow_bytes(buffers_.observed_rows, observed_rows_);
   grow(buffers_.bytes, bytes_ + 64);
 }
 
@@ -97,15 +98,21 @@ void Attention::gather_queries(const Query& query, int kv_head, int first_token,
 }
 
 // The same, or where they have been gathered already.
-const float* Attention::queries_for(int query, int kv_head, int first_token, int tokens, Pos shift,
-                                    ThreadBuffers& thread) const {
-  const auto row = static_cast<std::size_t>(group_) * static_cast<std::size_t>(dim_);
+TileQueries Attention::queries_for(int query, int kv_head, int first_token, int tokens, Pos shift,
+                                   ThreadBuffers& thread) const {
+  const auto dim = static_cast<std::size_t>(dim_);
+  const Query& q = queries_[query];
   const Gathered& ready = gathered(query, kv_head);
-  if (shift == 0 && first_token >= ready.first_token)
-    return buffers_.observed_q.data() + ready.at + static_cast<std::size_t>(first_token - ready.first_token) * row;
-  grow(thread.q, static_cast<std::size_t>(tokens) * row);
-  gather_queries(queries_[query], kv_head, first_token, tokens, shift, thread.q.data());
-  return thread.q.data();
+  if (shift == 0 && first_token >= ready.first_token) {
+    const std::size_t row = ready.at + static_cast<std::size_t>((first_token - ready.first_token) * group_);
+    TileQueries queries{buffers_.observed_rows.q.data() + row * dim};
+    if (meets_bytes(kernels_, shape_.head_dim, q))
+      queries.bytes = bytes_of(buffers_.observed_rows, row, tokens * group_, q);
+    return queries;
+  }
+  grow(thread.queries.q, static_cast<std::size_t>(tokens * group_) * dim);
+  gather_queries(q, kv_head, first_token, tokens, shift, thread.queries.q.data());
+  return {thread.queries.q.data()};
 }
 
 void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& shape, const Rope& rope,

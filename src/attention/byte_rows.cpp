@@ -11,14 +11,17 @@ namespace {
 // Wider heads stay float32: Gemma 3's would lose a KL divergence of 1.3e-4.
 constexpr int kMaxByteDim = 128;
 
-int rotation(int head_dim) { return head_dim & -head_dim; }  // the largest power of two that divides it
-
 }  // namespace
 
 bool meets_bytes(const AttendKernels& kernels, int head_dim, const Query& query) {
   const auto is_f32 = [](const Segment& s) { return s.k_format == Format::kF32 || s.v_format == Format::kF32; };
   return kernels.fast_bytes && head_dim <= kMaxByteDim && query.prompt &&
          std::ranges::none_of(query.segments, [&](const auto& head) { return std::ranges::any_of(head, is_f32); });
+}
+
+// Rows of `+ rotate` are transformed already; of others the largest power of two that divides a head's channels.
+int Attention::rotation_of(const Query& query) const {
+  return query.rotate ? 1 : shape_.head_dim & -shape_.head_dim;
 }
 
 void Attention::plan_bytes(int query, int kv_head) {
@@ -42,7 +45,7 @@ ByteRows Attention::byte_rows(std::size_t at, int tiles, const Query& query) con
   return {.base = buffers_.bytes.data() + ((start + 63) / 64 * 64 - start) + at,
           .tiles = tiles,
           .dim = dim_,
-          .rotate = query.rotate ? 1 : rotation(shape_.head_dim)};  // rows of `+ rotate` are transformed already
+          .rotate = rotation_of(query)};
 }
 
 void Attention::make_bytes(const ByteBlock& block, ThreadBuffers& thread) const {
@@ -67,20 +70,28 @@ std::optional<ByteRows> Attention::bytes_of(int query, int kv_head, const Segmen
   return byte_rows(run.at + (first / kTileRows - run.first_tile) * ByteRows::tile_bytes(dim_), tiles.keys.tiles(), q);
 }
 
+void Attention::grow_bytes(QueryRows& rows, std::size_t count) const {
+  const auto groups = static_cast<std::size_t>(byte_groups(dim_));
+  grow(rows.codes, count * static_cast<std::size_t>(dim_));
+  grow(rows.scales, count * groups);
+  grow(rows.offsets, count * groups);
+}
+
+ByteQueries Attention::bytes_of(QueryRows& rows, std::size_t first, int count, const Query& query) const {
+  const ByteQueries all{.rows = 0,
+                        .dim = dim_,
+                        .rotate = rotation_of(query),
+                        .codes = rows.codes.data(),
+                        .scales = rows.scales.data(),
+                        .offsets = rows.offsets.data()};
+  return all.part(static_cast<int>(first), count);
+}
+
 const ByteQueries& Attention::bytes_of(TileQueries& queries, int rows, const Query& query,
                                        ThreadBuffers& thread) const {
   if (queries.bytes.rows == 0) {
-    const auto n = static_cast<std::size_t>(rows);
-    const auto groups = static_cast<std::size_t>(byte_groups(dim_));
-    grow(thread.q_codes, n * static_cast<std::size_t>(dim_));
-    grow(thread.q_scales, n * groups);
-    grow(thread.q_offsets, n * groups);
-    queries.bytes = {.rows = rows,
-                     .dim = dim_,
-                     .rotate = query.rotate ? 1 : rotation(shape_.head_dim),
-                     .codes = thread.q_codes.data(),
-                     .scales = thread.q_scales.data(),
-                     .offsets = thread.q_offsets.data()};
+    grow_bytes(thread.queries, static_cast<std::size_t>(rows));
+    queries.bytes = bytes_of(thread.queries, 0, rows, query);
     kernels_.bytes_of_queries(queries.q, queries.bytes);
   }
   return queries.bytes;

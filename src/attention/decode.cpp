@@ -27,8 +27,8 @@ bool same_queries(const Partition& a, const Partition& b) {
 void Attention::gather_queries(const Partition& partition, ThreadBuffers& thread) const {
   const Query& query = queries_[partition.query];
   const int tokens = static_cast<int>(query.pos.size());
-  grow(thread.q, static_cast<std::size_t>(tokens * group_) * static_cast<std::size_t>(dim_));
-  gather_queries(query, partition.kv_head, 0, tokens, partition.segment->shift, thread.q.data());
+  grow(thread.queries.q, static_cast<std::size_t>(tokens * group_) * static_cast<std::size_t>(dim_));
+  gather_queries(query, partition.kv_head, 0, tokens, partition.segment->shift, thread.queries.q.data());
 }
 
 void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const {
@@ -69,7 +69,7 @@ void Attention::run_partition(const Partition& partition, const Tiles& tiles, Th
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);
 
   float* scores = thread.scores.data();
-  kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.q.data(), rows, scores, stride);
+  kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.queries.q.data(), rows, scores, stride);
   for (int i = 0; i < rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles,

@@ -59,12 +59,12 @@ void Attention::plan_observed(int query, int kv_head) {
   const auto first = std::ranges::lower_bound(q.pos, q.observation.what.first_query);
   if (first == q.pos.end()) return;
   const int first_token = static_cast<int>(first - q.pos.begin()), tokens = static_cast<int>(q.pos.size());
-  gathered(query, kv_head) = {first_token, observed_floats_};
+  gathered(query, kv_head) = {first_token, observed_rows_};
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int token = first_token, n = 0; token < tokens; token += n) {
     n = std::min(tile_tokens, tokens - token);
-    buffers_.observed_queries.push_back({query, kv_head, token, n, observed_floats_});
-    observed_floats_ += static_cast<std::size_t>(n * group_) * static_cast<std::size_t>(dim_);
+    buffers_.observed_queries.push_back({query, kv_head, token, n, observed_rows_});
+    observed_rows_ += static_cast<std::size_t>(n * group_);
   }
   const std::span<const Segment> segments = q.segments[kv_head];
   const std::size_t all = padded_rows(segments);
@@ -92,8 +92,12 @@ void Attention::add_queries(const Query& query, int head) const {
 }
 
 void Attention::gather_observed(const ObservedQueries& queries) const {
-  gather_queries(queries_[queries.query], queries.kv_head, queries.first_token, queries.tokens, 0,
-                 buffers_.observed_q.data() + queries.at);
+  const Query& query = queries_[queries.query];
+  QueryRows& rows = buffers_.observed_rows;
+  float* const to = rows.q.data() + queries.at * static_cast<std::size_t>(dim_);
+  gather_queries(query, queries.kv_head, queries.first_token, queries.tokens, 0, to);
+  if (meets_bytes(kernels_, shape_.head_dim, query))
+    kernels_.bytes_of_queries(to, bytes_of(rows, queries.at, queries.tokens * group_, query));
 }
 
 void Attention::run_observed(const ObservedBlock& block, ThreadBuffers& thread) const {
@@ -121,7 +125,7 @@ void Attention::run_observed_tile(const ObservedBlock& block, int first_token, i
   const Tiles tiles = tiles_of(memory_, segment, block.rows, dim_, thread.pointers);
   const auto query_rows = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(group_);
   grow(thread.scores, query_rows * static_cast<std::size_t>(tiles.padded_rows()));
-  TileQueries queries{queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread)};
+  TileQueries queries = queries_for(block.query, block.kv_head, first_token, tokens, segment.shift, thread);
   const int all = static_cast<int>(query_rows);
   if (const std::optional<ByteRows> bytes = bytes_of(block.query, block.kv_head, segment, tiles))
     kernels_.score_bytes(*bytes, bytes_of(queries, all, query, thread), thread.scores.data(),

@@ -20,7 +20,7 @@ void Attention::run_query_tile(const QueryTile& tile, ThreadBuffers& thread) con
     const RowRange rows_of_all{thread.visible[0].first, thread.visible[tile.tokens - 1].last};
     if (rows_of_all.empty()) continue;
     if (!rotated || rotated->shift != segment.shift)
-      queries = {queries_for(tile.query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread)};
+      queries = queries_for(tile.query, tile.kv_head, tile.first_token, tile.tokens, segment.shift, thread);
     rotated = &segment;
     for (std::uint32_t first = rows_of_all.first; first < rows_of_all.last; ++partitions) {
       const std::uint32_t end = partition_end(first, rows_of_all);
