@@ -51,7 +51,10 @@ double magnitude(const RopeConfig& config) {
 }  // namespace
 
 Rope::Rope(RopeConfig config)
-    : config_(std::move(config)), frequency_(frequencies(config_)), magnitude_(magnitude(config_)) {
+    : config_(std::move(config)),
+      frequency_(frequencies(config_)),
+      magnitude_(magnitude(config_)),
+      rotate_(config_.interleaved ? kernels(chosen_isa()).rotate_pairs : kernels(chosen_isa()).rotate_halves) {
   assert(config_.dims % 2 == 0);
   assert(config_.frequency_factors.empty() || config_.frequency_factors.size() == frequency_.size());
 }
@@ -75,7 +78,7 @@ void Rope::rotate(float* x, Pos pos) const {
   assert(pos >= 0 && pos < positions_);
   const float* cos = table_.data() + static_cast<std::size_t>(pos) * static_cast<std::size_t>(config_.dims);
   const float* sin = cos + frequency_.size();
-  config_.interleaved ? rotate_pairs(x, cos, sin) : rotate_halves(x, cos, sin);
+  rotate_(x, cos, sin, frequency_.size());
 }
 
 // The mean of exp(i f pos) is that of the middle, shortened by what the others cancel.
@@ -86,23 +89,6 @@ NextPositions Rope::mean(Pos first, Pos count, double scale) const {
     next.turn.push_back(std::polar(1.0, f * (first + (count - 1) / 2.0)) * (length * magnitude_));
   }
   return next;
-}
-
-void Rope::rotate_pairs(float* x, const float* cos, const float* sin) const {
-  for (int i = 0; i < config_.dims / 2; ++i) {
-    const float a = x[2 * i], b = x[2 * i + 1];
-    x[2 * i] = a * cos[i] - b * sin[i];
-    x[2 * i + 1] = a * sin[i] + b * cos[i];
-  }
-}
-
-void Rope::rotate_halves(float* x, const float* cos, const float* sin) const {
-  const int half = config_.dims / 2;
-  for (int i = 0; i < half; ++i) {
-    const float a = x[i], b = x[i + half];
-    x[i] = a * cos[i] - b * sin[i];
-    x[i + half] = a * sin[i] + b * cos[i];
-  }
 }
 
 }  // namespace lamina

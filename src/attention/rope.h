@@ -2,9 +2,11 @@
 // Rotary position embedding (RoFormer, arXiv:2104.09864) and its scalings. Angles are computed in double: at position
 // 100,000 a float32 angle is already wrong in the third digit.
 #pragma once
+#include <cstddef>
 #include <span>
 #include <vector>
 
+#include "kernels/kernels.h"
 #include "kv/query_moments.h"
 #include "kv/types.h"
 
@@ -43,12 +45,10 @@ class Rope {
   NextPositions mean(Pos first, Pos count, double scale) const;
 
  private:
-  void rotate_pairs(float* x, const float* cos, const float* sin) const;
-  void rotate_halves(float* x, const float* cos, const float* sin) const;
-
   RopeConfig config_;
   std::vector<double> frequency_;  // [dims / 2] radians per position
   double magnitude_ = 1;           // of every cos and sin
+  void (*rotate_)(float* x, const float* cos, const float* sin, std::size_t n);
   std::vector<float> table_;       // [pos][2][dims / 2]: cos, then sin
   Pos positions_ = 0;
 };

@@ -129,6 +129,7 @@ static void bytes_of_queries(const float* q, const ByteQueries& to) {
 
 constexpr int kByteQueries = kRegisters >= 32 ? 6 : 2;  // rows of queries times tiles whose sums stay in registers
 constexpr int kByteTiles = kRegisters >= 32 ? 4 : 2;
+constexpr int kWordUnroll = kRegisters >= 32 ? 8 : 1;
 
 template <int M, int T>
 static inline void score_bytes_block(const ByteRows& k, int tile, const ByteQueries& q, int row, float* scores,
@@ -144,27 +145,42 @@ static inline void score_bytes_block(const ByteRows& k, int tile, const ByteQuer
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
       for (int t = 0; t < T; ++t) acc[m][t] = splat_i32(q.offsets[(row + m) * groups + g]);
-    for (int word = 0; word < 4 * byte_vectors(k.dim, g); ++word) {
-      Bytes key[T];
+    const auto add_words = [&]<int kWords>(int first) {
+#pragma GCC unroll 16
+      for (int word = 0; word < kWords; ++word) {
+        Bytes key[T];
 #pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) key[t] = load_bytes(rows[t] + 64 * word);
+        for (int t = 0; t < T; ++t) key[t] = load_bytes(rows[t] + 64 * (first + word));
+#pragma GCC unroll 6
+        for (int m = 0; m < M; ++m) {
+          const Bytes x = splat4(codes + static_cast<std::ptrdiff_t>(m) * k.dim + 4 * (first + word));
+#pragma GCC unroll 4
+          for (int t = 0; t < T; ++t) acc[m][t] = dot4(acc[m][t], key[t], x);
+        }
+      }
+    };
+    if (byte_vectors(k.dim, g) == 4)
+      add_words.template operator()<16>(0);
+    else
+      for (int v = 0; v < byte_vectors(k.dim, g); ++v) add_words.template operator()<4>(4 * v);
+    F32 scale[T];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) scale[t] = load(k.key_scales(tile + t) + g * kTileRows);
+    const float* const steps = q.scales + static_cast<std::ptrdiff_t>(row) * groups + g;
+    float* const block = scores + static_cast<std::size_t>(row) * stride + static_cast<std::ptrdiff_t>(tile) * kTileRows;
+    const auto store_all = [&]<bool kFirst>() {
 #pragma GCC unroll 6
       for (int m = 0; m < M; ++m) {
-        const Bytes x = splat4(codes + static_cast<std::ptrdiff_t>(m) * k.dim + 4 * word);
+        const F32 step = splat(steps[m * groups]);
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) acc[m][t] = dot4(acc[m][t], key[t], x);
+        for (int t = 0; t < T; ++t) {
+          float* const to = block + m * stride + t * kTileRows;
+          const F32 factor = scale[t] * step;
+          store(to, kFirst ? to_f32(acc[m][t]) * factor : fma(to_f32(acc[m][t]), factor, load(to)));
+        }
       }
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < T; ++t) {
-      const F32 scale = load(k.key_scales(tile + t) + g * kTileRows);
-#pragma GCC unroll 6
-      for (int m = 0; m < M; ++m) {
-        float* const to = scores + static_cast<std::size_t>(row + m) * stride + (tile + t) * kTileRows;
-        const F32 factor = scale * splat(q.scales[(row + m) * groups + g]);
-        store(to, g == 0 ? to_f32(acc[m][t]) * factor : fma(to_f32(acc[m][t]), factor, load(to)));
-      }
-    }
+    };
+    g == 0 ? store_all.template operator()<true>() : store_all.template operator()<false>();
   }
 }
 
@@ -212,6 +228,7 @@ static inline void mix_bytes_block(const ByteRows& v, int channel, const std::ui
     for (int n = 0; n < N; ++n) acc[m][n] = zero_i32();
   for (int t = 0; t < v.tiles; ++t) {
     const std::byte* const rows = v.values(t) + static_cast<std::ptrdiff_t>(channel) * 4;
+#pragma GCC unroll 4
     for (int quad = 0; quad < 4; ++quad) {
       Bytes value[N];
 #pragma GCC unroll 4

@@ -38,11 +38,17 @@ static float merge(const Merged& m) {
   for (std::size_t p = 0; p < m.parts; ++p) max = m.max[p * m.stride] > max ? m.max[p * m.stride] : max;
   for (int c = 0; c < m.dim; c += 16) store(m.to + c, zero());
   if (max == -__builtin_inff()) return max;
-  for (std::size_t p = 0; p < m.parts; ++p) {
-    const F32 weight = exp(splat(m.max[p * m.stride] - max));
-    const float* const part = m.out + p * m.stride;
-    for (int c = 0; c < m.dim; c += 16) store(m.to + c, fma(weight, load(part + c), load(m.to + c)));
-    sum += hmax(weight) * m.sum[p * m.stride];
+  for (std::size_t first = 0; first < m.parts; first += 16) {
+    const std::size_t n = m.parts - first < 16 ? m.parts - first : 16;
+    float weights[16] = {};
+    for (std::size_t i = 0; i < n; ++i) weights[i] = m.max[(first + i) * m.stride] - max;
+    store(weights, exp(load(weights)));
+    for (std::size_t i = 0; i < n; ++i) sum += weights[i] * m.sum[(first + i) * m.stride];
+    for (int c = 0; c < m.dim; c += 16) {
+      F32 out = load(m.to + c);
+      for (std::size_t i = 0; i < n; ++i) out = fma(splat(weights[i]), load(m.out + (first + i) * m.stride + c), out);
+      store(m.to + c, out);
+    }
   }
   const F32 factor = splat(1 / sum);
   for (int c = 0; c < m.dim; c += 16) store(m.to + c, load(m.to + c) * factor);

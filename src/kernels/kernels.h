@@ -85,6 +85,9 @@ struct Kernels {
   void (*rmsnorm)(const float* x, const float* weight, std::size_t n, float eps, float* out);
   void (*add)(float* x, const float* y, std::size_t n);                                  // x += y
   void (*scale)(float* x, float factor, std::size_t n);                                  // x *= factor
+  // A head's n pairs of channels (x[i], x[n + i]) or (x[2 i], x[2 i + 1]) become (a cos - b sin, a sin + b cos).
+  void (*rotate_halves)(float* x, const float* cos, const float* sin, std::size_t n);
+  void (*rotate_pairs)(float* x, const float* cos, const float* sin, std::size_t n);
   void (*silu_mul)(const float* gate, const float* up, std::size_t n, float* out);       // silu(gate) * up
   void (*gelu_tanh_mul)(const float* gate, const float* up, std::size_t n, float* out);  // gelu(gate) * up, tanh form
 };

@@ -33,6 +33,30 @@ static void scale(float* x, float factor, std::size_t n) {
   for_vectors(n, [&](std::size_t i, int lanes) { store_n(x + i, load_n(x + i, lanes) * splat(factor), lanes); });
 }
 
+static void rotate_halves(float* x, const float* cos, const float* sin, std::size_t n) {
+  for_vectors(n, [&](std::size_t i, int lanes) {
+    const F32 a = load_n(x + i, lanes), b = load_n(x + n + i, lanes);
+    const F32 c = load_n(cos + i, lanes), s = load_n(sin + i, lanes);
+    store_n(x + i, a * c - b * s, lanes);
+    store_n(x + n + i, a * s + b * c, lanes);
+  });
+}
+
+static void rotate_pairs(float* x, const float* cos, const float* sin, std::size_t n) {
+  constexpr float kSigns[16] = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+  const F32 signs = load(kSigns);
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const F32 both = load(x + 2 * i);
+    store(x + 2 * i, both * load_twice(cos + i) + swap_pairs(both) * (load_twice(sin + i) * signs));
+  }
+  for (; i < n; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * cos[i] - b * sin[i];
+    x[2 * i + 1] = a * sin[i] + b * cos[i];
+  }
+}
+
 static void silu_mul(const float* gate, const float* up, std::size_t n, float* out) {
   for_vectors(n, [&](std::size_t i, int lanes) {
     const F32 g = load_n(gate + i, lanes);
@@ -56,6 +80,8 @@ const Kernels kKernels = {
     .rmsnorm = rmsnorm,
     .add = add,
     .scale = scale,
+    .rotate_halves = rotate_halves,
+    .rotate_pairs = rotate_pairs,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
 };

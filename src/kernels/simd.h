@@ -8,6 +8,7 @@
 //             zero() splat(v) a + b  a - b  a * b  a / b  fma(a, b, c) = a * b + c  max(a, b) min(a, b)
 //             load_f16(p) load_bf16(p) store_f16(p, x) store_bf16(p, x)      16 values, to nearest even
 //             first_n(x, n, other)   lanes below n of x, the rest of `other`
+//             load_twice(p)          8 values, each in two lanes    swap_pairs(x)   lanes 1 0 3 2 5 4 …
 //             hsum(x) hmax(x)        one fixed order on every instruction set
 //             exp(x)                 relative error 3e-7; exp(-inf) = 0, 0 below -87, 2.2e38 above 88.3, NaN stays
 //             abs(x)

@@ -51,6 +51,11 @@ static inline F32 first_n(F32 x, int n, F32 other) {
   return {_mm256_blendv_ps(other.a, x.a, _mm256_castsi256_ps(below(n, 0))),
           _mm256_blendv_ps(other.b, x.b, _mm256_castsi256_ps(below(n, 8)))};
 }
+static inline __m256 twice(__m128 x) {
+  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(x), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
+static inline F32 load_twice(const float* p) { return {twice(_mm_loadu_ps(p)), twice(_mm_loadu_ps(p + 4))}; }
+static inline F32 swap_pairs(F32 x) { return {_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)}; }
 static inline F32 operator+(F32 x, F32 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 static inline F32 operator-(F32 x, F32 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 static inline F32 operator*(F32 x, F32 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }

@@ -33,6 +33,11 @@ static inline F32 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(
 static inline void store(float* p, F32 x) { _mm512_storeu_ps(p, x.v); }
 static inline void store_n(float* p, F32 x, int n) { _mm512_mask_storeu_ps(p, below(n), x.v); }
 static inline F32 first_n(F32 x, int n, F32 other) { return {_mm512_mask_blend_ps(below(n), other.v, x.v)}; }
+static inline F32 load_twice(const float* p) {
+  const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return {_mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(p)))};
+}
+static inline F32 swap_pairs(F32 x) { return {_mm512_permute_ps(x.v, 0xb1)}; }
 static inline F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
 static inline F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 static inline F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }

@@ -51,6 +51,12 @@ static inline void store_n(float* p, const F32& x, int n) {
 static inline F32 first_n(const F32& x, int n, const F32& other) {
   return lanes<F32>([&](int i) { return i < n ? x.v[i] : other.v[i]; });
 }
+static inline F32 load_twice(const float* p) {
+  return lanes<F32>([&](int i) { return p[i / 2]; });
+}
+static inline F32 swap_pairs(const F32& x) {
+  return lanes<F32>([&](int i) { return x.v[i ^ 1]; });
+}
 static inline F32 operator+(const F32& a, const F32& b) {
   return lanes<F32>([&](int i) { return a.v[i] + b.v[i]; });
 }

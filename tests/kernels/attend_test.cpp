@@ -224,6 +224,38 @@ TEST(Attend, FoldIsAnOnlineSoftmax) {
   }
 }
 
+TEST(Attend, MergeIsTheFoldOfAllParts) {
+  constexpr int kDim = 48, kStride = 2 + kDim;
+  std::mt19937 random(16);
+  for (const Isa isa : present())
+    for (const int parts : {1, 3, 16, 17, 40}) {
+      std::vector<float> x = random_floats(random, area(parts, kStride));  // of each part: max, sum, out[kDim]
+      for (int p = 0; p < parts; ++p) x[p * kStride + 1] = std::fabs(x[p * kStride + 1]) + 0.1F;
+      if (parts == 17) x[2 * kStride] = -kInf, x[2 * kStride + 1] = 0;  // sees nothing
+      double max = -kInf, sum = 0;
+      for (int p = 0; p < parts; ++p) max = std::max(max, double{x[p * kStride]});
+      std::vector<double> want(kDim, 0.0);
+      for (int p = 0; p < parts; ++p) {
+        const double weight = std::exp(x[p * kStride] - max);
+        sum += weight * x[p * kStride + 1];
+        for (int c = 0; c < kDim; ++c) want[c] += weight * x[p * kStride + 2 + c];
+      }
+      std::vector<float> out(kDim, 7.0F);
+      const Merged merged{.max = x.data(),
+                          .sum = x.data() + 1,
+                          .out = x.data() + 2,
+                          .stride = kStride,
+                          .parts = static_cast<std::size_t>(parts),
+                          .to = out.data(),
+                          .dim = kDim};
+      EXPECT_NEAR(attend_kernels(isa).merge(merged), max + std::log(sum), 1e-5) << name(isa) << " " << parts;
+      for (int c = 0; c < kDim; ++c) ASSERT_NEAR(out[c], want[c] / sum, 1e-5) << name(isa) << " " << parts << " " << c;
+      for (int p = 0; p < parts; ++p) x[p * kStride] = -kInf;
+      EXPECT_EQ(attend_kernels(isa).merge(merged), -kInf);
+      EXPECT_EQ(out, std::vector<float>(kDim, 0.0F));
+    }
+}
+
 TEST(Attend, WeighAddsWeightsToSums) {
   constexpr int kRows = 5, kStride = 96;
   std::mt19937 random(17);

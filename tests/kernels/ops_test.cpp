@@ -42,6 +42,24 @@ void expect_near(double found, double expected, double tolerance) {
   EXPECT_NEAR(found, expected, tolerance * (std::abs(expected) + 1e-3));
 }
 
+TEST_P(Ops, RotationsTurnPairsOfChannels) {
+  for (const std::size_t n : {1, 4, 7, 8, 15, 16, 17, 32, 128}) {
+    const auto x = random_floats(2 * n, 3), cos = random_floats(n, 4), sin = random_floats(n, 5);
+    for (const bool interleaved : {false, true}) {
+      std::vector<float> turned = x;
+      turned.push_back(7.0F);
+      (interleaved ? table().rotate_pairs : table().rotate_halves)(turned.data(), cos.data(), sin.data(), n);
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : n + i;
+        const double tolerance = 2e-7 * (std::abs(x[a]) + std::abs(x[b])) * (std::abs(cos[i]) + std::abs(sin[i]));
+        EXPECT_NEAR(turned[a], double{x[a]} * cos[i] - double{x[b]} * sin[i], tolerance) << n << " " << i;
+        EXPECT_NEAR(turned[b], double{x[a]} * sin[i] + double{x[b]} * cos[i], tolerance) << n << " " << i;
+      }
+      EXPECT_EQ(turned[2 * n], 7.0F) << "wrote past the end, n = " << n;
+    }
+  }
+}
+
 TEST_P(Ops, RmsnormDividesByTheRootMeanSquare) {
   for (const std::size_t n : kSizes) {
     const auto x = random_floats(n, 1);
