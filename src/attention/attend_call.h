@@ -57,8 +57,8 @@ struct ByteRun {
 
 // Query rows as floats and as bytes.
 struct QueryRows {
-  std::vector<float> q;              // [query rows][dim]
-  std::vector<std::int8_t> codes;    // of ByteQueries, as are the next two
+  std::vector<float> q;            // [query rows][dim]
+  std::vector<std::int8_t> codes;  // of ByteQueries, as are the next two
   std::vector<float> scales;
   std::vector<std::int32_t> offsets;
 };
@@ -71,14 +71,14 @@ struct TileQueries {
 
 struct ThreadBuffers {
   QueryRows queries;
-  std::vector<float> partials;       // [partition]: max [query rows], sum [query rows], out [query rows][dim]
-  std::vector<float> scores;         // [query rows][rows]
-  std::vector<float> block;          // a block of keys or values as float32
-  std::vector<RowRange> visible;           // [tokens]
-  std::vector<RowRange> far;               // [tokens] observed: rows that count as far besides
+  std::vector<float> partials;    // [partition]: max [query rows], sum [query rows], out [query rows][dim]
+  std::vector<float> scores;      // [query rows][rows]
+  std::vector<float> block;       // a block of keys or values as float32
+  std::vector<RowRange> visible;  // [tokens]
+  std::vector<RowRange> far;      // [tokens] observed: rows that count as far besides
   std::vector<const std::byte*> pointers, next_pointers;  // [plane][tiles], of the rows at hand and of the next
-  std::vector<float> lse;                  // [query rows] observed
-  std::vector<std::int32_t> far_columns;   // [query rows] observed: how many of its scores count as far besides
+  std::vector<float> lse;                                 // [query rows] observed
+  std::vector<std::int32_t> far_columns;  // [query rows] observed: how many of its scores count as far besides
 };
 
 // Tokens [first_token, first_token + tokens) of an observed prompt as the rows of one KV head meet them, but for those

@@ -20,9 +20,7 @@ bool meets_bytes(const AttendKernels& kernels, int head_dim, const Query& query)
 }
 
 // Rows of `+ rotate` are transformed already; of others the largest power of two that divides a head's channels.
-int Attention::rotation_of(const Query& query) const {
-  return query.rotate ? 1 : shape_.head_dim & -shape_.head_dim;
-}
+int Attention::rotation_of(const Query& query) const { return query.rotate ? 1 : shape_.head_dim & -shape_.head_dim; }
 
 void Attention::plan_bytes(int query, int kv_head) {
   const Query& q = queries_[query];

@@ -49,7 +49,7 @@ class Rope {
   std::vector<double> frequency_;  // [dims / 2] radians per position
   double magnitude_ = 1;           // of every cos and sin
   void (*rotate_)(float* x, const float* cos, const float* sin, std::size_t n);
-  std::vector<float> table_;       // [pos][2][dims / 2]: cos, then sin
+  std::vector<float> table_;  // [pos][2][dims / 2]: cos, then sin
   Pos positions_ = 0;
 };
 

@@ -19,7 +19,7 @@ struct TileRun {
   const std::byte* const* codes = nullptr;   // [tiles]
   const std::byte* const* scales = nullptr;  // [tiles]
   int first = 0, last = 0;
-  int dim = 0;                          // padded_dim(head_dim)
+  int dim = 0;  // padded_dim(head_dim)
   // So many tiles before it is read a tile is asked for: codes and scales go on for as many, with what is read next.
   int ahead = 0;
 

@@ -116,8 +116,7 @@ static void score_floats(const TileRun& keys, const float* q, int queries, float
       int i = 0;
       for (; i + kT <= n; i += kT)
         score_tiles<Rows, M, kT>(keys.codes + t + i, later, keys.dim, from, to + i * kTileRows, stride);
-      for (; i < n; ++i)
-        score_tiles<Rows, M, 1>(keys.codes + t + i, later, keys.dim, from, to + i * kTileRows, stride);
+      for (; i < n; ++i) score_tiles<Rows, M, 1>(keys.codes + t + i, later, keys.dim, from, to + i * kTileRows, stride);
     });
   }
 }

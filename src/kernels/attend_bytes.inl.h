@@ -167,7 +167,8 @@ static inline void score_bytes_block(const ByteRows& k, int tile, const ByteQuer
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) scale[t] = load(k.key_scales(tile + t) + g * kTileRows);
     const float* const steps = q.scales + static_cast<std::ptrdiff_t>(row) * groups + g;
-    float* const block = scores + static_cast<std::size_t>(row) * stride + static_cast<std::ptrdiff_t>(tile) * kTileRows;
+    float* const block =
+        scores + static_cast<std::size_t>(row) * stride + static_cast<std::ptrdiff_t>(tile) * kTileRows;
     const auto store_all = [&]<bool kFirst>() {
 #pragma GCC unroll 6
       for (int m = 0; m < M; ++m) {

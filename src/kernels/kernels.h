@@ -83,8 +83,8 @@ struct Kernels {
 
   // Rows of n floats, in place or not: out may be one of the inputs.
   void (*rmsnorm)(const float* x, const float* weight, std::size_t n, float eps, float* out);
-  void (*add)(float* x, const float* y, std::size_t n);                                  // x += y
-  void (*scale)(float* x, float factor, std::size_t n);                                  // x *= factor
+  void (*add)(float* x, const float* y, std::size_t n);  // x += y
+  void (*scale)(float* x, float factor, std::size_t n);  // x *= factor
   // A head's n pairs of channels (x[i], x[n + i]) or (x[2 i], x[2 i + 1]) become (a cos - b sin, a sin + b cos).
   void (*rotate_halves)(float* x, const float* cos, const float* sin, std::size_t n);
   void (*rotate_pairs)(float* x, const float* cos, const float* sin, std::size_t n);
