@@ -11,17 +11,16 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "bench_feed.h"
 #include "bench_profile.h"
 #include "bench_report.h"
 #include "common.h"
-#include "engine/context_probe.h"
 
 namespace lamina {
 namespace {
@@ -44,35 +43,6 @@ Sequences fork(std::span<const KvSequence> all) {
   return forks;
 }
 
-// Bytes that decoding one more token streams from the cache: every tile of every segment, once for each layer that
-// reads it, and the positions.
-std::size_t bytes_read(KvSequence& kv) {
-  std::size_t bytes = 0;
-  for (int layer = 0; layer < kv.shape().layers; ++layer) {
-    const auto heads = kv.segments(LayerId{layer});
-    for (const auto& segments : heads)
-      for (const Segment& s : segments) bytes += s.rows() > 0 ? s.bytes(s.range()) : 0;
-    if (heads.empty()) continue;
-    for (const Segment& s : heads.front()) bytes += s.rows() * sizeof(Pos);
-  }
-  return bytes;
-}
-
-// All weights once, but for keys and values of layers that read another layer's.
-std::size_t bytes_read(const Weights& weights, const LayerMap& map) {
-  std::size_t bytes = weights.bytes();
-  for (std::size_t layer = 0; layer < weights.layers.size(); ++layer)
-    if (!map.routes[layer].writes) bytes -= weights.layers[layer].k.bytes() + weights.layers[layer].v.bytes();
-  return bytes;
-}
-
-std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::vector<Token> tokens(static_cast<std::size_t>(length));
-  for (Token& token : tokens) token = static_cast<Token>(generator() % static_cast<unsigned>(vocab));
-  return tokens;
-}
-
 class Bench {
  public:
   explicit Bench(const BenchArguments& args) : Bench(args, ModelFile::open(args.model.model)) {}
@@ -83,14 +53,8 @@ class Bench {
 
   Bench(const BenchArguments& args, ModelFile file);
   void run(const Spec& spec);
-  std::vector<int> sequence_counts(const Spec& spec) const;
   void measure(std::span<const KvSequence> start, const BenchTest& test);
   void play(Sequences& all, const BenchTest& test);
-  void feed(KvSequence& kv, std::size_t text, Pos length, Phase last);
-  void end_prompt(KvSequence& kv, std::size_t text, Pos first);
-  void step(std::span<const Chunk> chunks, Phase phase);
-  Chunk chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const;
-  void commit(KvSequence& kv, Phase phase, int tokens);
   const MachineLimits& limits();
   void begin_progress(const std::string& label, std::size_t tokens);
   BenchResult describe(std::span<const KvSequence> start, const BenchTest& test) const;
@@ -103,10 +67,9 @@ class Bench {
   std::unique_ptr<ThreadPool> pool_;  // has threads_ threads
   Model model_;
   Pos longest_ = 0;                        // text of a test
-  std::optional<ContextProbe> probe_;      // of specs that want one
   std::optional<BlockPool> blocks_;        // of the running spec
   std::vector<std::vector<Token>> texts_;  // [sequence][position]
-  Workspace work_;
+  Feed feed_;
   std::optional<BenchReport> report_;
   std::optional<ProfileReport> profiles_;  // one of the two
   std::map<int, MachineLimits> limits_;    // of profiles, [threads]
@@ -122,7 +85,8 @@ Bench::Bench(const BenchArguments& args, ModelFile file)
       batch_(args.batches.front()),
       threads_(thread_count(args.threads.front())),
       pool_(std::make_unique<ThreadPool>(threads_)),
-      model_(std::move(file), *pool_) {
+      model_(std::move(file), *pool_),
+      feed_(model_) {
   std::sort(depths_.begin(), depths_.end());
   for (const BenchTest& test : tests_) longest_ = std::max(longest_, depths_.back() + test.prompt + test.gen);
   if (longest_ > model_.config().context)
@@ -131,45 +95,35 @@ Bench::Bench(const BenchArguments& args, ModelFile file)
                longest_, model_.config().context);
 }
 
-// How many sequences run side by side: as asked for, or as many as the budget holds at the end of the longest test.
-std::vector<int> Bench::sequence_counts(const Spec& spec) const {
-  if (args_.kv_budget == 0) return args_.sequences;
-  int decoded = 0;
-  for (const BenchTest& test : tests_) decoded = std::max(decoded, test.gen);
-  const KvPlan one = plan_kv(spec, model_.shape(), longest_ - decoded, decoded, batch_);
-  require(one.steady.total() <= args_.kv_budget, "--kv-budget is {}, one sequence of {} tokens under \"{}\" takes {}",
-          human_bytes(static_cast<double>(args_.kv_budget)), longest_, spec->text(),
-          human_bytes(static_cast<double>(one.steady.total())));
-  return {static_cast<int>(std::min<std::size_t>(args_.kv_budget / one.steady.total(), 4096))};
-}
-
 void Bench::run() {
   std::size_t width = 0;
   for (const Spec& spec : specs_) width = std::max(width, spec->text().size());
   if (args_.profile)
     profiles_.emplace(BenchModel::of(model_.file()), args_.output);
   else
-    report_.emplace(
-        BenchModel::of(model_.file()),
-        BenchReport::Layout{.format = args_.output,
-                            .spec_width = width,
-                            .show_batch = args_.batches != std::vector<int>{512},
-                            .show_sequences = args_.kv_budget > 0 || args_.sequences != std::vector<int>{1}});
+    report_.emplace(BenchModel::of(model_.file()),
+                    BenchReport::Layout{.format = args_.output,
+                                        .spec_width = width,
+                                        .show_batch = args_.batches != std::vector<int>{512},
+                                        .show_sequences = args_.sequences != std::vector<int>{1}});
   for (const Spec& spec : specs_) run(spec);
   if (profiles_) profiles_->finish();
 }
 
 // Each text is read up to each depth in turn; its prompt ends in a fork, from which the tests of that depth fork.
 void Bench::run(const Spec& spec) {
-  const std::vector<int> counts = sequence_counts(spec);
-  const auto most = static_cast<std::size_t>(std::ranges::max(counts));
+  const auto most = static_cast<std::size_t>(std::ranges::max(args_.sequences));
   while (texts_.size() < most)
     texts_.push_back(random_tokens(model_.config().vocab, longest_, 42 + static_cast<unsigned>(texts_.size())));
   // held at once, of each sequence: the text so far, the start of the tests and a running test
   blocks_.emplace(model_.shape(), 3 * most * most_bytes(model_.shape(), longest_), spec->widest());
   Sequences all;
   for (std::size_t i = 0; i < most; ++i) all.emplace_back(spec, model_.shape(), *blocks_);
-  probe_ = spec->probes() > 0 ? std::optional(ContextProbe(model_)) : std::nullopt;
+  feed_.begin(*spec, [this](std::size_t tokens) {
+    require(!interrupted(), "interrupted after {} tests", tests_done_);
+    progress_->update(progress_tokens_ += tokens);
+  });
+  feed_.use(*pool_, batch_);
   for (const int depth : depths_) {
     if (spec->observes()) {  // of one prompt
       all.clear();
@@ -177,9 +131,9 @@ void Bench::run(const Spec& spec) {
     }
     begin_progress(fmt::format("fill to {} of {}", depth, spec->text()),
                    most * static_cast<std::size_t>(depth - all.front().length()));
-    for (std::size_t i = 0; i < most; ++i) feed(all[i], i, depth, Phase::kPrompt);
+    for (std::size_t i = 0; i < most; ++i) feed_.prompt(all[i], texts_[i], depth, Phase::kPrompt);
     Sequences start = fork(all);
-    for (std::size_t i = 0; i < most && depth > 0; ++i) end_prompt(start[i], i, 0);
+    for (std::size_t i = 0; i < most && depth > 0; ++i) feed_.end_prompt(start[i], texts_[i], 0);
     for (const int batch : args_.batches)
       for (const int threads : args_.threads) {
         batch_ = batch;
@@ -187,7 +141,8 @@ void Bench::run(const Spec& spec) {
           threads_ = thread_count(threads);
           pool_ = std::make_unique<ThreadPool>(threads_);
         }
-        for (const int sequences : counts)
+        feed_.use(*pool_, batch_);
+        for (const int sequences : args_.sequences)
           for (const BenchTest& test : tests_)
             measure(std::span(start).first(static_cast<std::size_t>(sequences)), test);
       }
@@ -206,7 +161,7 @@ void Bench::measure(std::span<const KvSequence> start, const BenchTest& test) {
     play(all, warm_up);
   }
   Profile profile;
-  if (profiles_) work_.profile = &profile;
+  if (profiles_) feed_.profile(&profile);
   for (int i = 0; i < args_.repetitions; ++i) {
     Sequences all = fork(start);
     const Stopwatch watch;
@@ -218,7 +173,7 @@ void Bench::measure(std::span<const KvSequence> start, const BenchTest& test) {
       result.kv_bytes_read += bytes_read(kv);
     }
   }
-  work_.profile = nullptr;
+  feed_.profile(nullptr);
   result.all_bytes_read = result.kv_bytes_read + bytes_read(model_.weights(), start.front().spec().layers);
   progress_.reset();
   if (profiles_)
@@ -246,66 +201,9 @@ BenchResult Bench::describe(std::span<const KvSequence> start, const BenchTest& 
 // Prompts one after the other, then a token of each sequence a step.
 void Bench::play(Sequences& all, const BenchTest& test) {
   if (test.prompt > 0)
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      const Pos first = all[i].length();
-      feed(all[i], i, first + test.prompt, probe_ ? Phase::kPrompt : Phase::kPromptEnd);
-      if (probe_) end_prompt(all[i], i, first);
-    }
-  std::vector<Chunk> chunks;
-  for (int token = 0; token < test.gen; ++token) {
-    chunks.clear();
-    for (std::size_t i = 0; i < all.size(); ++i) chunks.push_back(chunk(all[i], i, 1, Phase::kDecode));
-    step(chunks, Phase::kDecode);
-  }
-}
-
-// After the tokens of a prompt, from position `first` on.
-void Bench::end_prompt(KvSequence& kv, std::size_t text, Pos first) {
-  const auto prompt = std::span<const Token>(texts_[text])
-                          .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(kv.length() - first));
-  const auto going_on = [] { return !interrupted(); };
-  if (probe_)
-    require(probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on), "interrupted after {} tests",
-            tests_done_);
-  commit(kv, Phase::kPromptEnd, 0);
-}
-
-void Bench::feed(KvSequence& kv, std::size_t text, Pos length, Phase last) {
-  if (kv.length() < length) kv.expect_prompt(length - kv.length());
-  while (kv.length() < length) {
-    const int tokens = kv.prompt_step(length - kv.length(), batch_);
-    const Phase phase = kv.length() + tokens == length ? last : Phase::kPrompt;
-    const Chunk one = chunk(kv, text, tokens, phase);
-    step({&one, 1}, phase);
-  }
-}
-
-Chunk Bench::chunk(KvSequence& kv, std::size_t text, int tokens, Phase phase) const {
-  const std::span<const Token> all = texts_[text];
-  return {.kv = &kv,
-          .tokens = all.subspan(static_cast<std::size_t>(kv.length()), static_cast<std::size_t>(tokens)),
-          .logits = phase == Phase::kPrompt ? Chunk::Logits::kNone : Chunk::Logits::kLast,
-          .prompt = phase != Phase::kDecode};
-}
-
-void Bench::step(std::span<const Chunk> chunks, Phase phase) {
-  require(!interrupted(), "interrupted after {} tests", tests_done_);
-  model_.forward(chunks, work_, *pool_);
-  for (const Chunk& chunk : chunks) {
-    commit(*chunk.kv, phase, static_cast<int>(chunk.tokens.size()));
-    progress_tokens_ += chunk.tokens.size();
-  }
-  progress_->update(progress_tokens_);
-}
-
-void Bench::commit(KvSequence& kv, Phase phase, int tokens) {
-  const std::size_t encoded = kv.encoded_bytes();
-  {
-    const Timed timed(work_.profile, Op::kCommit, [] { return Work{}; });
-    kv.commit(phase, tokens, &*pool_);
-  }
-  if (work_.profile != nullptr)
-    (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(kv.encoded_bytes() - encoded);
+    for (std::size_t i = 0; i < all.size(); ++i) feed_.whole_prompt(all[i], texts_[i], all[i].length() + test.prompt);
+  const std::vector<Feed::Text> texts(texts_.begin(), texts_.end());
+  for (int token = 0; token < test.gen; ++token) feed_.decode(all, texts);
 }
 
 // What the machine can do with this test's threads.

@@ -16,7 +16,8 @@ struct BenchTest {
 struct BenchArguments {
   ModelArguments model;  // its file, its specs
   std::vector<int> prompts = {512}, gens = {128}, depths = {0}, batches = {512}, threads = {0}, sequences = {1};
-  std::uint64_t kv_budget = 0;  // bytes; 0: `sequences` says how many
+  std::uint64_t kv_budget = 0;  // bytes, of bench_throughput; 0: none
+  std::string file;             // its text
   std::vector<BenchTest> pairs;
   int repetitions = 5;
   bool machine = false, profile = false;
@@ -26,6 +27,7 @@ struct BenchArguments {
 };
 
 void bench_model(const BenchArguments& args);
+void bench_throughput(const BenchArguments& args);
 void bench_machine(const BenchArguments& args);
 
 }  // namespace lamina

@@ -51,7 +51,7 @@ void check_output(const BenchArguments& args) {
   const auto is = [&](std::initializer_list<const char*> names) {
     return std::find(names.begin(), names.end(), args.output) != names.end();
   };
-  if (args.machine && !is({"md", "json"})) refuse("md or json");
+  if ((args.machine || args.kv_budget > 0) && !is({"md", "json"})) refuse("md or json");
   if (args.profile && !is({"md"})) refuse("md or FILE.html");
   if (!is({"md", "json", "jsonl", "csv"})) refuse("md, json, jsonl or csv");
 }
@@ -60,6 +60,7 @@ void bench(const BenchArguments& args) {
   check_output(args);
   if (args.machine) return bench_machine(args);
   if (args.model.model.empty()) throw CLI::RequiredError("--model");
+  if (args.kv_budget > 0) return bench_throughput(args);
   if (args.tests().empty()) throw CLI::ValidationError("-p, -n", "no test is left");
   bench_model(args);
 }
@@ -89,10 +90,21 @@ void add_bench(CLI::App& program) {
   add_list(*app, "-b,--batch-size", args->batches, 1, "most prompt tokens in one step (512)");
   add_list(*app, "-t,--threads", args->threads, 0, "threads; 0: one for each processor (0)");
   add_list(*app, "--parallel", args->sequences, 1, "-np: sequences side by side, each with a cache of its own (1)");
-  app->add_option("--kv-budget", args->kv_budget,
-                  "instead of --parallel: as many sequences as fit in these bytes of cache, e.g. 512MB")
-      ->transform(CLI::AsSizeValue(false))
-      ->excludes("--parallel");
+  CLI::Option* budget =
+      app->add_option("--kv-budget", args->kv_budget,
+                      "as many sequences of -c tokens as these bytes of cache hold, the last -n decoded as one batch: "
+                      "throughput beside the machine's bound, e.g. 760MiB")
+          ->transform(CLI::AsSizeValue(false))
+          ->excludes("--parallel")
+          ->excludes("--n-prompt")
+          ->excludes("--n-depth");
+  CLI::Option* file = app->add_option(
+      "-f,--file", args->file, "the text that sequences of --kv-budget are cut from (default: pseudo-random tokens)");
+  file->needs(budget);
+  app->add_option("-c,--ctx-size", args->model.context,
+                  "tokens of each sequence of --kv-budget (default: what the model was trained with)")
+      ->check(CLI::Range(1, 1 << 24))
+      ->needs(budget);
   app->add_option_function<std::string>(
       "--prompt-gen",
       [args](const std::string& text) {
@@ -106,10 +118,11 @@ void add_bench(CLI::App& program) {
   app->add_flag("--machine", args->machine, "measure what this machine can do, by threads, without a model")
       ->excludes("--model");
   app->add_flag("--profile", args->profile, "each operation's time, and the share of what the machine can do")
-      ->excludes("--machine");
-  app->add_option(
-      "-o,--output", args->output,
-      "md, json, jsonl or csv (md); with --machine md or json; with --profile md, or FILE.html to be written");
+      ->excludes("--machine")
+      ->excludes(budget);
+  app->add_option("-o,--output", args->output,
+                  "md, json, jsonl or csv (md); with --machine and --kv-budget md or json; with --profile md, or "
+                  "FILE.html to be written");
   app->callback([args] { bench(*args); });
 }
 

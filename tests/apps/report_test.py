@@ -9,7 +9,9 @@ import math
 import os
 import pty
 import subprocess
+import tempfile
 import unittest
+from pathlib import Path
 
 import program
 from program import GEMMA, LLAMA, ProgramTest
@@ -115,11 +117,41 @@ class BenchTest(ProgramTest):
         self.assertEqual((one["n_parallel"], three["n_parallel"]), (1, 3))
         self.assertEqual(three["kv_bytes"], 3 * one["kv_bytes"])
         self.assertEqual(three["kv_ratio"], one["kv_ratio"])
-        full, pairs = self.json(*line, "--kv-budget", 3 * one["kv_bytes"], "--kv", "full;map(0_0_2_2)")
-        self.assertEqual((full["n_parallel"], pairs["n_parallel"]), (3, 6))
-        self.assertEqual(full["kv_bytes"], pairs["kv_bytes"])
-        self.refused(1, "one sequence of 68 tokens under \"full\" takes", *line, "--kv-budget", 100)
         self.assertRegex(self.ok(*line[:-2], "-np", 2).decode().splitlines()[2], r"\| +2 \| full \|")
+
+    def test_as_many_sequences_as_a_budget_holds(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "text"
+            text.write_text("the cat sat on the mat and the dog ate it all up again. " * 60)
+            line = ["bench", "-m", LLAMA, "-c", 200, "-n", 8, "-t", 1, "-f", text]
+            one = self.json("bench", "-m", LLAMA, "-p", 0, "-n", 8, "-d", 192, "-r", 1, "-o", "json")[0]["kv_bytes"]
+            full, pairs, half = self.json(*line, "-o", "json", "--kv-budget", 4 * one, "--kv",
+                                          "full;map(0_0_2_2);snapkv(keep=0.25,window=8)")
+            self.assertEqual((full["n_parallel"], pairs["n_parallel"]), (4, 8))
+            # a quarter of the rows each, but the last prompt needs the room of all of its
+            self.assertGreater(half["n_parallel"], 5)
+            for row in full, pairs, half:
+                self.assertLessEqual(row["kv_bytes"], row["kv_peak_bytes"])
+                self.assertLessEqual(row["kv_peak_bytes"], 4 * one)
+                self.assertGreater(row["all_bytes_read"], row["kv_bytes_read"])
+                self.assertGreater(row["step_int_ops"] + row["step_f32_ops"], 0)
+                self.assertAlmostEqual(row["of_bound"], row["median_ts"] / row["bound_ts"], delta=1e-6)
+                self.assertAlmostEqual(row["of_full"], row["median_ts"] / full["median_ts"], delta=1e-6)
+            rows = self.ok(*line, "--kv-budget", 4 * one).decode().splitlines()
+            self.assertRegex(rows[0], "sequences of 200 tokens of .*, the last 8 decoded as one batch, 1 threads")
+            self.assertRegex(rows[4], r"^\| full \| +4 \|")
+            self.refused(1, "a prompt of 192 tokens under \"full\" takes up to", *line, "--kv-budget", 1000)
+            self.refused(1, "-n is 200, expected less than the 200 tokens", *line[:5], "-n", 200, "-f", text, "--kv-budget", 4 * one)
+            self.refused(1, "tokens, a sequence has 512", "bench", "-m", LLAMA, "-n", 8, "-f", self.short_text(folder), "--kv-budget", "1MB")
+            self.assertIn("pseudo-random", self.ok("bench", "-m", LLAMA, "-n", 2, "-c", 64, "--kv-budget", "1MB").decode())
+            self.refused(2, "--parallel excludes --kv-budget", *line, "--kv-budget", 4 * one, "-np", 2)
+            self.refused(2, "--file requires --kv-budget", *line)
+
+    @staticmethod
+    def short_text(folder):
+        path = Path(folder) / "short"
+        path.write_text("the cat sat")
+        return path
 
 
 class MachineTest(ProgramTest):

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench_feed.h"
+
+#include <random>
+#include <utility>
+
+namespace lamina {
+
+void Feed::begin(const KvSpec& spec, OnTokens on_tokens) {
+  probe_ = spec.probes() > 0 ? std::optional(ContextProbe(model_)) : std::nullopt;
+  on_tokens_ = std::move(on_tokens);
+}
+
+void Feed::prompt(KvSequence& kv, Text text, Pos length, Phase last) {
+  if (kv.length() < length) kv.expect_prompt(length - kv.length());
+  while (kv.length() < length) {
+    const int tokens = kv.prompt_step(length - kv.length(), batch_);
+    const Phase phase = kv.length() + tokens == length ? last : Phase::kPrompt;
+    const Chunk one = chunk(kv, text, tokens, phase);
+    step({&one, 1}, phase);
+  }
+}
+
+void Feed::whole_prompt(KvSequence& kv, Text text, Pos length) {
+  const Pos first = kv.length();
+  prompt(kv, text, length, probe_ ? Phase::kPrompt : Phase::kPromptEnd);
+  if (probe_) end_prompt(kv, text, first);
+}
+
+void Feed::end_prompt(KvSequence& kv, Text text, Pos first) {
+  const Text prompt = text.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(kv.length() - first));
+  const auto going_on = [this] {
+    on_tokens_(0);
+    return true;
+  };
+  if (probe_) probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on);
+  commit(kv, Phase::kPromptEnd, 0);
+}
+
+void Feed::decode(std::span<KvSequence> all, std::span<const Text> texts) {
+  chunks_.clear();
+  for (std::size_t i = 0; i < all.size(); ++i) chunks_.push_back(chunk(all[i], texts[i], 1, Phase::kDecode));
+  step(chunks_, Phase::kDecode);
+}
+
+Chunk Feed::chunk(KvSequence& kv, Text text, int tokens, Phase phase) const {
+  return {.kv = &kv,
+          .tokens = text.subspan(static_cast<std::size_t>(kv.length()), static_cast<std::size_t>(tokens)),
+          .logits = phase == Phase::kPrompt ? Chunk::Logits::kNone : Chunk::Logits::kLast,
+          .prompt = phase != Phase::kDecode};
+}
+
+void Feed::step(std::span<const Chunk> chunks, Phase phase) {
+  model_.forward(chunks, work_, *pool_);
+  std::size_t tokens = 0;
+  for (const Chunk& chunk : chunks) {
+    commit(*chunk.kv, phase, static_cast<int>(chunk.tokens.size()));
+    tokens += chunk.tokens.size();
+  }
+  on_tokens_(tokens);
+}
+
+void Feed::commit(KvSequence& kv, Phase phase, int tokens) {
+  const std::size_t encoded = kv.encoded_bytes();
+  {
+    const Timed timed(work_.profile, Op::kCommit, [] { return Work{}; });
+    kv.commit(phase, tokens, pool_);
+  }
+  if (work_.profile != nullptr)
+    (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(kv.encoded_bytes() - encoded);
+}
+
+std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::vector<Token> tokens(static_cast<std::size_t>(length));
+  for (Token& token : tokens) token = static_cast<Token>(generator() % static_cast<unsigned>(vocab));
+  return tokens;
+}
+
+std::size_t bytes_read(KvSequence& kv) {
+  std::size_t bytes = 0;
+  for (int layer = 0; layer < kv.shape().layers; ++layer) {
+    const auto heads = kv.segments(LayerId{layer});
+    for (const auto& segments : heads)
+      for (const Segment& s : segments) bytes += s.rows() > 0 ? s.bytes(s.range()) : 0;
+    if (heads.empty()) continue;
+    for (const Segment& s : heads.front()) bytes += s.rows() * sizeof(Pos);
+  }
+  return bytes;
+}
+
+std::size_t bytes_read(const Weights& weights, const LayerMap& map) {
+  std::size_t bytes = weights.bytes();
+  for (std::size_t layer = 0; layer < weights.layers.size(); ++layer)
+    if (!map.routes[layer].writes) bytes -= weights.layers[layer].k.bytes() + weights.layers[layer].v.bytes();
+  return bytes;
+}
+
+}  // namespace lamina
