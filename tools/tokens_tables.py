@@ -108,7 +108,7 @@ def passkey_section(args):
     named = [("full", "full"), *methods("gemma3", 0.25, 12000)]
     found = retrieval(args, "gemma3", [spec for _, spec in named], "-f", PASSKEYS)
     return table(
-        ["spec", "found"], [[name, f"{row['correct']} of {row['items']}"] for (name, _), row in zip(named, found, strict=True)])
+        ["spec", "found"], [[name, f"{row['found']} of {row['items']}"] for (name, _), row in zip(named, found, strict=True)])
 
 
 def fastgen_section(args, model):
