@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
-#include <memory>
-#include <new>
 #include <numeric>
 #include <random>
 #include <span>

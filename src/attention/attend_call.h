@@ -15,8 +15,7 @@
 
 namespace lamina {
 
-constexpr int kPromptQueryRows = 96;       // prompt: query rows of one task
-constexpr std::uint32_t kBlockRows = 128;  // prompt: rows that are converted at a time
+constexpr int kPromptQueryRows = 96;  // prompt: query rows of one task
 
 // Which of the two paths the rows of a KV head take.
 bool takes_decode_path(const AttendKernels& kernels, const AttentionShape& shape, const Query& query, int kv_head);
@@ -120,6 +119,7 @@ struct AttentionScratch::Buffers {
   std::vector<Gathered> gathered;  // [query][kv_head]
   QueryRows observed_rows;
   std::vector<ObservedBlock> observed;
+  std::vector<bool> meets_bytes;  // [query]
   std::vector<ByteBlock> byte_blocks;
   std::vector<ByteRun> byte_runs;            // of the segments of prompts
   std::vector<std::size_t> first_byte_runs;  // [query][kv_head]

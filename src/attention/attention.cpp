@@ -34,18 +34,19 @@ void Attention::plan() {
   buffers_.observed.clear();
   buffers_.observed_queries.clear();
   buffers_.gathered.assign(queries_.size() * static_cast<std::size_t>(shape_.kv_heads), {});
+  buffers_.meets_bytes.clear();
   buffers_.byte_blocks.clear();
   buffers_.byte_runs.clear();
   buffers_.first_byte_runs.assign(buffers_.gathered.size(), 0);
   const int tile_tokens = std::max(1, kPromptQueryRows / group_);
   for (int i = 0; i < static_cast<int>(queries_.size()); ++i) {
-    const bool bytes = meets_bytes(kernels_, shape_.head_dim, queries_[i]);
+    buffers_.meets_bytes.push_back(meets_bytes(kernels_, shape_.head_dim, queries_[i]));
     const int tokens = static_cast<int>(queries_[i].pos.size());
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const Observation& observation = queries_[i].observation;
       assert(observation.mass.empty() || observation.apart != queries_[i].prompt);
       if (!observation.mass.empty() && !observation.apart) plan_observed(i, h);
-      if (bytes && tokens > 0) plan_bytes(i, h);
+      if (buffers_.meets_bytes.back() && tokens > 0) plan_bytes(i, h);
       if (queries_[i].out == nullptr) continue;
       if (takes_decode_path(kernels_, shape_, queries_[i], h)) {
         plan_partitions(i, h);
@@ -59,7 +60,8 @@ void Attention::plan() {
   grow(buffers_.partials, partial_floats_);
   grow(buffers_.weights, weight_floats_);
   grow(buffers_.observed_rows.q, observed_rows_ * static_cast<std::size_t>(dim_));
-  grow_bytes(buffers_.observed_rows, observed_rows_);
+  if (std::ranges::find(buffers_.meets_bytes, true) != buffers_.meets_bytes.end())
+    grow_bytes(buffers_.observed_rows, observed_rows_);
   grow(buffers_.bytes, bytes_ + 64);
 }
 
@@ -106,8 +108,7 @@ TileQueries Attention::queries_for(int query, int kv_head, int first_token, int 
   if (shift == 0 && first_token >= ready.first_token) {
     const std::size_t row = ready.at + static_cast<std::size_t>((first_token - ready.first_token) * group_);
     TileQueries queries{buffers_.observed_rows.q.data() + row * dim};
-    if (meets_bytes(kernels_, shape_.head_dim, q))
-      queries.bytes = bytes_of(buffers_.observed_rows, row, tokens * group_, q);
+    if (buffers_.meets_bytes[query]) queries.bytes = bytes_of(buffers_.observed_rows, row, tokens * group_, q);
     return queries;
   }
   grow(thread.queries.q, static_cast<std::size_t>(tokens * group_) * dim);

@@ -30,7 +30,7 @@ void Attention::plan_bytes(int query, int kv_head) {
                         visible_rows(segment, q.sees, q.pos.back()).last};
     buffers_.byte_runs.push_back({bytes_, rows.first / kTileRows});
     for (std::uint32_t row = rows.first; row < rows.last;) {
-      const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
+      const std::uint32_t end = block_end(row, rows);
       buffers_.byte_blocks.push_back({query, kv_head, &segment, {row, end}, bytes_});
       bytes_ += RowRange{row, end}.tiles() * ByteRows::tile_bytes(dim_);
       row = end;
@@ -61,7 +61,7 @@ void Attention::make_bytes(const ByteBlock& block, ThreadBuffers& thread) const 
 std::optional<ByteRows> Attention::bytes_of(int query, int kv_head, const Segment& segment, const Tiles& tiles) const {
   const Query& q = queries_[query];
   const std::uint32_t first = tiles.base + static_cast<std::uint32_t>(tiles.keys.first);
-  if (first < kFloatRows || !meets_bytes(kernels_, shape_.head_dim, q)) return std::nullopt;
+  if (first < kFloatRows || !buffers_.meets_bytes[query]) return std::nullopt;
   const std::size_t index = buffers_.first_byte_runs[head_of(query, kv_head)] +
                             static_cast<std::size_t>(&segment - q.segments[kv_head].data());
   const ByteRun& run = buffers_.byte_runs[index];

@@ -72,7 +72,7 @@ void Attention::plan_observed(int query, int kv_head) {
   for (const Segment& segment : segments) {
     const RowRange rows{visible_rows(segment, q.sees, *first).first, visible_rows(segment, q.sees, q.pos.back()).last};
     for (std::uint32_t row = rows.first; row < rows.last;) {
-      const std::uint32_t end = std::min(rows.last, (row / kBlockRows + 1) * kBlockRows);
+      const std::uint32_t end = block_end(row, rows);
       buffers_.observed.push_back({query, kv_head, &segment, {row, end}, before, all});
       row = end;
     }
@@ -96,7 +96,7 @@ void Attention::gather_observed(const ObservedQueries& queries) const {
   QueryRows& rows = buffers_.observed_rows;
   float* const to = rows.q.data() + queries.at * static_cast<std::size_t>(dim_);
   gather_queries(query, queries.kv_head, queries.first_token, queries.tokens, 0, to);
-  if (meets_bytes(kernels_, shape_.head_dim, query))
+  if (buffers_.meets_bytes[queries.query])
     kernels_.bytes_of_queries(to, bytes_of(rows, queries.at, queries.tokens * group_, query));
 }
 

@@ -101,6 +101,10 @@ std::uint32_t partition_end(std::uint32_t first, RowRange rows) {
   return std::min(rows.last, first < kFloatRows ? kFloatRows : (first / kPartitionRows + 1) * kPartitionRows);
 }
 
+std::uint32_t block_end(std::uint32_t first, RowRange rows) {
+  return std::min(rows.last, (first / kBlockRows + 1) * kBlockRows);
+}
+
 RowRange intersection(RowRange a, RowRange b) { return {std::max(a.first, b.first), std::min(a.last, b.last)}; }
 
 TileRun part_of(const TileRun& run, int tile, int count) {

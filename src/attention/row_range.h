@@ -20,6 +20,9 @@ constexpr std::uint32_t kPartitionRows = 512;
 // The first rows of a run meet prompts as float32, a partition of their own: most attention goes to them.
 constexpr std::uint32_t kFloatRows = 128;
 std::uint32_t partition_end(std::uint32_t first, RowRange rows);
+// Prompts convert rows so many at a time, in blocks that are cut likewise.
+constexpr std::uint32_t kBlockRows = 128;
+std::uint32_t block_end(std::uint32_t first, RowRange rows);
 RowRange intersection(RowRange a, RowRange b);
 
 // Visibility is decided from positions alone, and positions ascend: the visible rows are one range.

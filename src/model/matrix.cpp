@@ -89,6 +89,23 @@ Panels Matrix::panels(int first, int last) const {
       .rows = static_cast<int>(std::min<std::int64_t>(rows_, std::int64_t{last} * kPanelRows)) - first * kPanelRows};
 }
 
+// A tile's integers, of *this or const *this: to be written or read.
+template <class Tile, class Self>
+Tile Activations::integers(Self& self, int tile) {
+  const int first = self.first_row(tile);
+  const std::ptrdiff_t at = std::ptrdiff_t{first} * self.blocks_;
+  Tile view;
+  view.rows = self.first_row(tile + 1) - first;
+  view.fine = self.inputs_[first] == Inputs::kFine;
+  view.codes = self.codes_.data() + at * 2 * kBlockCols;
+  view.scales = self.scales_.data() + at;
+  view.sums = self.sums_.data() + at;
+  view.offsets = self.offsets_.data() + at;
+  view.low_offsets = self.low_offsets_.data() + at;
+  view.outliers = self.outliers_.data() + std::ptrdiff_t{tile} * (1 + self.blocks_);
+  return view;
+}
+
 void Activations::set(const float* x, std::span<const Inputs> inputs, int cols, ThreadPool& pool) {
   assert(!inputs.empty() && cols > 0);
   x_ = x;
@@ -110,7 +127,8 @@ void Activations::set(const float* x, std::span<const Inputs> inputs, int cols, 
   const std::size_t outliers = static_cast<std::size_t>(tiles()) * static_cast<std::size_t>(1 + blocks_);
   if (outliers_.size() < outliers) outliers_.resize(outliers);
   pool.parallel_for(tiles(), [&](int tile, int) {
-    kernels_->quantize(x_ + std::ptrdiff_t{first_row(tile)} * cols_, cols_, blocks_, writable(tile));
+    kernels_->quantize(x_ + std::ptrdiff_t{first_row(tile)} * cols_, cols_, blocks_,
+                       integers<QuantizedTile>(*this, tile));
   });
 }
 
@@ -137,19 +155,6 @@ double Activations::digits() const {
   return digits / rows_;
 }
 
-QuantizedTile Activations::writable(int tile) {
-  const int first = first_row(tile);
-  const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
-  return {.rows = first_row(tile + 1) - first,
-          .fine = inputs_[first] == Inputs::kFine,
-          .codes = codes_.data() + at * 2 * kBlockCols,
-          .scales = scales_.data() + at,
-          .sums = sums_.data() + at,
-          .offsets = offsets_.data() + at,
-          .low_offsets = low_offsets_.data() + at,
-          .outliers = outliers_.data() + std::ptrdiff_t{tile} * (1 + blocks_)};
-}
-
 void Activations::make_float_tiles(ThreadPool& pool) {
   if (has_float_tiles_) return;
   has_float_tiles_ = true;
@@ -165,17 +170,9 @@ void Activations::make_float_tiles(ThreadPool& pool) {
 }
 
 InputTile Activations::tile(int tile) const {
-  const int first = first_row(tile);
-  const std::ptrdiff_t at = std::ptrdiff_t{first} * blocks_;
-  return {.rows = first_row(tile + 1) - first,
-          .fine = inputs_[first] == Inputs::kFine,
-          .values = values_.data() + (has_float_tiles_ ? std::ptrdiff_t{first} * cols_ : 0),
-          .codes = codes_.data() + at * 2 * kBlockCols,
-          .scales = scales_.data() + at,
-          .sums = sums_.data() + at,
-          .offsets = offsets_.data() + at,
-          .low_offsets = low_offsets_.data() + at,
-          .outliers = outliers_.data() + std::ptrdiff_t{tile} * (1 + blocks_)};
+  auto view = integers<InputTile>(*this, tile);
+  view.values = values_.data() + (has_float_tiles_ ? std::ptrdiff_t{first_row(tile)} * cols_ : 0);
+  return view;
 }
 
 void matmul(ThreadPool& pool, Activations& x, std::span<const Product> products) {

@@ -59,7 +59,8 @@ class Activations {
 
  private:
   void cut();
-  QuantizedTile writable(int tile);
+  template <class Tile, class Self>
+  static Tile integers(Self& self, int tile);
 
   const Kernels* kernels_;
   const float* x_ = nullptr;
