@@ -88,10 +88,21 @@ void KvSequence::commit(Phase phase, int appended, int accepted, ThreadPool* thr
   if (phase == Phase::kPromptEnd && (spec_->observes() || pool_->held_bytes() < held)) ::malloc_trim(0);
 }
 
+// What is the same of all rows.
+HeadRows KvSequence::head_rows(const Parts& parts, Slot& slot, Phase phase) const {
+  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
+  return {.pos = {},
+          .readers = readers,
+          .columns = slot.mass_columns() / readers,
+          .combined = parts.policy->readers(),
+          .kinds = parts.policy->observes(ahead(phase, 0)).kinds(),
+          .classes = classes_,
+          .tag = &slot.tag()};
+}
+
 KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
   Parts& parts = parts_.at(static_cast<std::size_t>(index(slot)));
   const TokenPolicy& policy = *parts.policy;
-  const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed
   Sets sets;
   const int head_dim = shape_.head_dim;
   const bool reads_keys = policy.reads_keys(phase), reads_rows = policy.reads_rows(phase);
@@ -104,40 +115,54 @@ KvSequence::Sets KvSequence::sets(SlotId slot, Phase phase) {
       hadamard(&sets.keys.back()[at], head_dim);
   }
   const std::size_t group = parts.queries.size() / parts.slots.size();
-  for (std::size_t i = 0; i < parts.slots.size(); ++i)
-    sets.rows.push_back({.pos = sets.lists[i].pos,
-                         .mass = sets.lists[i].mass,
-                         .readers = readers,
-                         .columns = parts.slots[i].mass_columns() / readers,
-                         .combined = policy.readers(),
-                         .kinds = policy.observes(ahead(phase, 0)).kinds(),
-                         .key_norms = sets.key_norms[i],
-                         .keys = sets.keys[i],
-                         .value_norms = sets.value_norms[i],
-                         .queries = std::span(parts.queries).subspan(i * group, group),
-                         .classes = classes_,
-                         .tag = &parts.slots[i].tag()});
+  for (std::size_t i = 0; i < parts.slots.size(); ++i) {
+    HeadRows& rows = sets.rows.emplace_back(head_rows(parts, parts.slots[i], phase));
+    rows.pos = sets.lists[i].pos;
+    rows.mass = sets.lists[i].mass;
+    rows.key_norms = sets.key_norms[i];
+    rows.keys = sets.keys[i];
+    rows.value_norms = sets.value_norms[i];
+    rows.queries = std::span(parts.queries).subspan(i * group, group);
+  }
   return sets;
+}
+
+// select() without a look at every row, where that can be; false: nothing is said.
+bool KvSequence::fade(Parts& parts, const Step& step) {
+  for (Slot& slot : parts.slots) {
+    const std::optional<Fade> fade = parts.policy->fades(step, slot.tag());
+    std::optional<std::vector<Pos>> gone = fade ? slot.fade(head_rows(parts, slot, step.phase), *fade) : std::nullopt;
+    if (!gone) {
+      parts.gone.clear();
+      return false;
+    }
+    parts.gone.push_back(std::move(*gone));
+  }
+  return true;
 }
 
 // Says which rows go, and has nothing else changed: it may run beside those of other slots.
 void KvSequence::choose(Parts& parts, SlotId slot, Step step) {
   if (!parts.policy) return;
-  const TokenPolicy& policy = *parts.policy;
   step.slot = index(slot);
-  step.prompt_start = policy.by_prompt() ? prompt_start_ : 0;
+  step.prompt_start = parts.policy->by_prompt() ? prompt_start_ : 0;
   step.window = parts.slots.front().window();
-  if (!policy.selects(step)) return;
+  if (!parts.policy->selects(step)) return;
+  if (step.phase != Phase::kDecode || !fade(parts, step)) select(parts, slot, step);
+  forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
+}
+
+void KvSequence::select(Parts& parts, SlotId slot, const Step& step) {
+  for (Slot& part : parts.slots) part.fading().reset();
   const Sets all = this->sets(slot, step.phase);
   std::vector<HeadRows> sets = all.rows;
   for (HeadRows& rows : sets) rows = rows.from(step.prompt_start);
   std::vector<Keep> keep(sets.size());
-  policy.select(step, sets, keep);
+  parts.policy->select(step, sets, keep);
   for (std::size_t i = 0; i < sets.size(); ++i) {
     assert(std::is_sorted(keep[i].begin(), keep[i].end()));
     parts.gone.push_back(dropped(sets[i].pos, keep[i]));
   }
-  forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
 }
 
 // Whether rows went.

@@ -18,8 +18,9 @@ namespace lamina {
 
 struct KvBytes {  // what a sequence holds; the parts add up to the bytes of its blocks and lists
   std::size_t rows = 0, scales = 0, gains = 0, positions = 0;
-  std::size_t mass = 0;   // what a token policy has measured of the rows
-  std::size_t slack = 0;  // padding, unused rows of blocks, dropped rows in their midst, unused capacity
+  std::size_t mass = 0;  // what a token policy has measured of the rows
+  std::size_t slack =
+      0;  // padding, unused rows of blocks, dropped rows in their midst, unused capacity, rows to go next
   std::size_t total() const { return rows + scales + gains + positions + mass + slack; }
   KvBytes& operator+=(const KvBytes& other);
 };

@@ -110,6 +110,9 @@ class KvSequence {
   void take(Phase phase, int appended, int accepted, ThreadPool* threads);
   void forget(Parts& parts, Phase next);
   std::string why_not_truncate(Pos length) const;
+  HeadRows head_rows(const Parts& parts, Slot& slot, Phase phase) const;
+  bool fade(Parts& parts, const Step& step);
+  void select(Parts& parts, SlotId slot, const Step& step);
   void choose(Parts& parts, SlotId slot, Step step);
   bool evict(Parts& parts);
   template <class Fn>

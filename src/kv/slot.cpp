@@ -128,6 +128,13 @@ Slot::Listed Slot::list() const {
   return sorted;
 }
 
+std::optional<std::vector<Pos>> Slot::fade(HeadRows rows, const Fade& fade) {
+  if (is_pair() || window_ > 0 || pinned_[0].rows() > 0) return std::nullopt;
+  rows.pos = rows_[0].positions();
+  rows.mass = rows_[0].mass();
+  return fading_.step(rows_[0], rows, fade);
+}
+
 // Calls fn(x) with each living row as float32: none where the pool only counts.
 template <class Fn>
 void Slot::each_row(const BlockPool& pool, RowKind kind, Fn fn) const {
@@ -239,6 +246,7 @@ void Slot::share(BlockPool& pool) const {
 KvBytes Slot::bytes(const BlockPool& pool) const {
   KvBytes bytes;
   for (const Run* run : runs()) bytes += run->bytes(pool);
+  bytes.slack += fading_.bytes();
   for (const std::vector<float>& sums : staged_.sums) bytes.mass += sums.capacity() * sizeof(float);
   return bytes;
 }

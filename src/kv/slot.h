@@ -12,11 +12,13 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "kv/bits/kivi.h"
+#include "kv/fading.h"
 #include "kv/layers/minicache.h"
 #include "kv/run.h"
 #include "kv/tokens/token_policy.h"
@@ -77,6 +79,10 @@ class Slot {
   // From here on `columns` sums of each head and reader: as many as there are, none, or one for all query heads.
   void reduce_mass(int readers, int kinds, int columns);
   std::uint8_t& tag() { return tag_; }  // what the token policy remembers
+  // The rows that go of those that only decode adds to and only this takes from, until fading() is reset. None where
+  // the slot has to be listed: rows in several runs, or such that leave at a window's end.
+  std::optional<std::vector<Pos>> fade(HeadRows rows, const Fade& fade);
+  Fading& fading() { return fading_; }
   int mass_columns() const { return rows_[0].mass_columns(); }
 
   void drop_before(BlockPool& pool, Pos pos);
@@ -123,6 +129,7 @@ class Slot {
   std::vector<Run> tail_;           // of a pair [view], else none
   Retention apart_keys_, apart_values_;
   std::uint8_t tag_ = 0;
+  Fading fading_;
   struct Staged {
     int columns = 0, tokens = 0;  // of a head; tokens: as stage()'s if `apart`, else 1
     bool apart = false;

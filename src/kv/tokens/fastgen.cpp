@@ -103,14 +103,14 @@ Observe FastGenPolicy::observes(const Ahead& ahead) const {
   return {.first_query = 0, .far = window(ahead.prompt_end), .by_query_head = by_least_};
 }
 
-FastGenPolicy::Fixed FastGenPolicy::fixed_classes(std::size_t policies) const {
-  Fixed fixed;
+Held FastGenPolicy::held_classes(std::size_t policies) const {
+  Held held;
   const bool special = has(Part::kSpecial, policies), punct = has(Part::kPunct, policies);
-  fixed.first = special && first_;
-  fixed.classes[static_cast<std::size_t>(TokenClass::kSpecial)] = special;
-  fixed.classes[static_cast<std::size_t>(TokenClass::kPunctuation)] = punct;
-  fixed.classes[static_cast<std::size_t>(TokenClass::kBlank)] = punct && blanks_;
-  return fixed;
+  held.first = special && first_;
+  held.classes[static_cast<std::size_t>(TokenClass::kSpecial)] = special;
+  held.classes[static_cast<std::size_t>(TokenClass::kPunctuation)] = punct;
+  held.classes[static_cast<std::size_t>(TokenClass::kBlank)] = punct && blanks_;
+  return held;
 }
 
 Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const {
@@ -121,7 +121,7 @@ Keep FastGenPolicy::most_attended(const HeadRows& rows, std::size_t count) const
 // the query, so of a row that is kept for nothing else what the near queries gave it.
 double FastGenPolicy::recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const {
   const bool local = has(Part::kLocal, policies), by_attention = has(Part::kFrequent, policies);
-  const Fixed fixed = fixed_classes(policies);
+  const Held held = held_classes(policies);
   const int heads = by_least_ ? rows.columns / rows.kinds : 1;
   double least = 1;
   for (int head = 0; head < heads; ++head) {
@@ -130,7 +130,7 @@ double FastGenPolicy::recovery(const HeadRows& rows, std::size_t policies, const
       const double mass = by_least_ ? rows.part(row, head, 0) : rows.total(row, 0);
       const double far = by_least_ ? rows.part(row, head, 1) : rows.total(row, 1);
       all += mass;
-      if (fixed.holds(rows, row) || (by_attention && frequent[row]))
+      if (held.holds(rows, row) || (by_attention && frequent[row]))
         kept += mass;
       else if (local)
         kept += mass - far;
@@ -170,44 +170,34 @@ void FastGenPolicy::select(const Step& step, std::span<const HeadRows> sets, std
   }
 }
 
+Held FastGenPolicy::held(const Step& step, std::size_t policies) const {
+  Held held = held_classes(policies);
+  if (has(Part::kLocal, policies)) held.local = step.length - window(step.prompt_length);
+  return held;
+}
+
+std::size_t FastGenPolicy::budget(const Step& step, std::size_t policies) const {
+  return has(Part::kFrequent, policies) ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
+}
+
+std::optional<Fade> FastGenPolicy::fades(const Step& step, std::uint8_t tag) const {
+  if (reselect_) return std::nullopt;
+  const std::size_t chosen = tag - 1U;
+  if (tag == 0 || chosen >= order_.size()) return Fade{.budget = std::numeric_limits<std::size_t>::max()};  // all stay
+  return Fade{.budget = budget(step, chosen + 1), .held = held(step, chosen + 1)};
+}
+
 // At the end of a prompt the most attended rows are chosen among all; later a row that nothing else holds goes only
 // when there are too many of them.
 void FastGenPolicy::keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const {
-  Fixed fixed = fixed_classes(policies);
-  if (has(Part::kLocal, policies)) fixed.local = step.length - window(step.prompt_length);
-  const bool by_attention = has(Part::kFrequent, policies);
-  const auto budget = by_attention ? static_cast<std::size_t>(frequent_.rows_up(step.length)) : 0;
-  if (step.phase == Phase::kDecode && !reselect_) return drop_beyond(budget, fixed, rows, keep);
+  const Held held = this->held(step, policies);
+  const std::size_t budget = this->budget(step, policies);
+  if (step.phase == Phase::kDecode && !reselect_) return fade(rows, {.budget = budget, .held = held}, keep);
   const Keep all = std::move(keep), frequent = budget > 0 ? most_attended(rows, budget) : Keep();
-  Keep held;
-  std::ranges::copy_if(all, std::back_inserter(held), [&](std::uint32_t row) { return fixed.holds(rows, row); });
+  Keep kept;
+  std::ranges::copy_if(all, std::back_inserter(kept), [&](std::uint32_t row) { return held.holds(rows, row); });
   keep.clear();
-  std::ranges::set_union(frequent, held, std::back_inserter(keep));
-}
-
-// Of the rows that are not fixed the lowest go beyond `budget`. In decode that is one row, or none: one look at all of
-// them says which.
-void FastGenPolicy::drop_beyond(std::size_t budget, const Fixed& fixed, const HeadRows& rows, Keep& keep) {
-  if (keep.empty()) return;
-  const auto n = static_cast<std::uint32_t>(keep.size());
-  const std::uint32_t spared = budget > 0 && !fixed.holds(rows, n - 1) ? 1 : 0;  // the newest, in its own step
-  const auto local = std::ranges::lower_bound(rows.pos, fixed.local) - rows.pos.begin();
-  const std::uint32_t end = std::min(static_cast<std::uint32_t>(local), n - spared);
-  std::uint32_t judged = 0, lowest = 0;
-  double least = std::numeric_limits<double>::infinity();
-  for (std::uint32_t row = 0; row < end; ++row) {
-    const bool is_fixed = fixed.holds(rows, row);
-    const double given = rows.total(row), x = is_fixed ? std::numeric_limits<double>::infinity() : given;
-    judged += is_fixed ? 0 : 1;
-    if (x <= least) lowest = row, least = x;
-  }
-  const std::size_t others = judged + spared,
-                    dropped = std::min<std::size_t>(judged, others - std::min(others, budget));
-  if (dropped == 1) keep.erase(keep.begin() + lowest);
-  if (dropped <= 1) return;
-  drop_lowest(keep, n - spared, dropped, [&](std::uint32_t row) {
-    return fixed.holds(rows, row) ? std::numeric_limits<double>::infinity() : rows.total(row);
-  });
+  std::ranges::set_union(frequent, kept, std::back_inserter(keep));
 }
 
 }  // namespace lamina

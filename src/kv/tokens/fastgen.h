@@ -20,8 +20,6 @@
 //   blanks=on|off            whether white space alone counts as punctuation
 #pragma once
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <string_view>
 
 #include "kv/tokens/budget.h"
@@ -42,6 +40,7 @@ class FastGenPolicy final : public TokenPolicy {
   bool by_head() const override { return true; }
   bool request_bound() const override { return true; }
   bool reads_classes() const override { return true; }
+  std::optional<Fade> fades(const Step& step, std::uint8_t tag) const override;
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos /*prompt_length*/) const override { return length; }
 
@@ -56,22 +55,13 @@ class FastGenPolicy final : public TokenPolicy {
  private:
   Pos window(Pos prompt) const { return std::max(1, recent_.rows(prompt)); }
   bool has(Part part, std::size_t policies) const;  // among the first of order_
-  // Rows that the first so many of order_ hold whatever attention gave them: by class, and those from a position on.
-  struct Fixed {
-    std::array<bool, kTokenClasses> classes{};
-    bool first = false;
-    Pos local = std::numeric_limits<Pos>::max();
-    bool holds(const HeadRows& rows, std::size_t row) const {
-      const Pos pos = rows.pos[row];
-      return pos >= local || (first && pos == 0) ||
-             (!rows.classes.empty() && classes[static_cast<std::size_t>(rows.classes[static_cast<std::size_t>(pos)])]);
-    }
-  };
-  Fixed fixed_classes(std::size_t policies) const;
+  // By class: what the first so many of order_ hold.
+  Held held_classes(std::size_t policies) const;
   Keep most_attended(const HeadRows& rows, std::size_t count) const;
   double recovery(const HeadRows& rows, std::size_t policies, const std::vector<bool>& frequent) const;
+  Held held(const Step& step, std::size_t policies) const;
+  std::size_t budget(const Step& step, std::size_t policies) const;
   void keep_of_head(const Step& step, const HeadRows& rows, std::size_t policies, Keep& keep) const;
-  static void drop_beyond(std::size_t budget, const Fixed& fixed, const HeadRows& rows, Keep& keep);
 
   std::string text_;
   double recovery_ = 0.95;

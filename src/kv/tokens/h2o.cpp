@@ -53,6 +53,11 @@ void H2oPolicy::select(const Step& step, std::span<const HeadRows> sets, std::sp
   }
 }
 
+std::optional<Fade> H2oPolicy::fades(const Step& step, std::uint8_t /*tag*/) const {
+  if (oneshot_ || average_) return std::nullopt;  // chosen seldom; scores fall
+  return Fade{.budget = static_cast<std::size_t>(heavy_.rows(step.prompt())), .newest = recent(step.prompt())};
+}
+
 Pos H2oPolicy::most_rows(Pos length, Pos prompt_length) const {
   const Pos kept = heavy_.rows(prompt_length) + recent(prompt_length);
   return oneshot_ ? every_.most_rows(kept, length, prompt_length) : std::min(length, kept);

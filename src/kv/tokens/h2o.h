@@ -29,6 +29,7 @@ class H2oPolicy final : public TokenPolicy {
   bool by_prompt() const override { return oneshot_ && !every_; }
   bool request_bound() const override { return true; }
   bool selects(const Step& step) const override { return !oneshot_ || every_.is_due(step); }
+  std::optional<Fade> fades(const Step& step, std::uint8_t tag) const override;
   void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const override;
   Pos most_rows(Pos length, Pos prompt_length) const override;
 

@@ -44,4 +44,16 @@ Keep every_row(const HeadRows& rows) {
   return all;
 }
 
+void fade(const HeadRows& rows, const Fade& fade, Keep& keep) {
+  assert(fade.newest == 0 && keep.size() == rows.pos.size());
+  if (keep.empty()) return;
+  const std::size_t newest = keep.size() - 1, spared = fade.budget > 0 && !fade.held.holds(rows, newest) ? 1 : 0;
+  const auto is_judged = [&](std::uint32_t row) { return row + spared <= newest && !fade.held.holds(rows, row); };
+  const auto judged = static_cast<std::size_t>(std::ranges::count_if(keep, is_judged)), others = judged + spared;
+  const std::size_t dropped = std::min(judged, others - std::min(others, fade.budget));
+  drop_lowest(keep, keep.size(), dropped, [&](std::uint32_t row) {
+    return is_judged(row) ? rows.total(row) : std::numeric_limits<double>::infinity();
+  });
+}
+
 }  // namespace lamina

@@ -2,9 +2,11 @@
 // AXIS 2, tokens: which rows live on. A policy is a const object without per-request state, shared by sequences.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -72,6 +74,26 @@ struct HeadRows {
   double combine(std::size_t row, Fn fn) const;
 };
 
+// Rows that are kept whatever attention gave them: by class, the first of the text, and those from a position on.
+struct Held {
+  std::array<bool, kTokenClasses> classes{};
+  bool first = false;
+  Pos local = std::numeric_limits<Pos>::max();
+  bool holds(const HeadRows& rows, std::size_t row) const {
+    const Pos pos = rows.pos[row];
+    return pos >= local || (first && pos == 0) ||
+           (!rows.classes.empty() && classes[static_cast<std::size_t>(rows.classes[static_cast<std::size_t>(pos)])]);
+  }
+};
+
+// In decode: while more than `budget` rows are not held the one of the least sum goes, of equal ones that of the
+// highest position; if there is a budget, the newest row never in its own step.
+struct Fade {
+  std::size_t budget = 0;
+  Held held{};
+  Pos newest = 0;  // so many rows at the end are held too
+};
+
 using Keep = std::vector<std::uint32_t>;  // rows to keep, ascending
 Keep every_row(const HeadRows& rows);
 
@@ -84,6 +106,9 @@ void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score 
 // highest score.
 template <class Score>
 Keep keep_highest(const HeadRows& rows, std::size_t budget, std::size_t newest, Score score);
+
+// The same by a look at all rows: of all that are in `keep` those that go.
+void fade(const HeadRows& rows, const Fade& fade, Keep& keep);
 
 class TokenPolicy {
  public:
@@ -118,6 +143,9 @@ class TokenPolicy {
   virtual bool by_prompt() const { return false; }
   // Whether rows may go at the step's commit; else every row is kept and select() need not be asked.
   virtual bool selects(const Step& /*step*/) const { return true; }
+  // Where all that select() would do to a set with this tag in decode is a Fade: the store does it without a look at
+  // every row (kv/fading.h), where it can.
+  virtual std::optional<Fade> fades(const Step& /*step*/, std::uint8_t /*tag*/) const { return std::nullopt; }
   // The rows to keep of each set of a slot.
   virtual void select(const Step& step, std::span<const HeadRows> sets, std::span<Keep> keep) const = 0;
   // Whether rows of a prompt go between layers already, so that the higher ones compute less. Such a prompt is one
@@ -135,6 +163,7 @@ class TokenPolicy {
 template <class Score>
 void drop_lowest(Keep& keep, std::size_t candidates, std::size_t dropped, Score score) {
   const auto end = keep.begin() + static_cast<std::ptrdiff_t>(candidates);
+  if (dropped == 0) return;
   if (dropped == 1) {
     auto lowest = keep.begin();
     double least = score(*lowest);
