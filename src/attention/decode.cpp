@@ -68,7 +68,10 @@ void Attention::run_partition(const Partition& partition, const Tiles& tiles, Th
   const auto stride = static_cast<std::size_t>(tiles.padded_rows());
   grow(thread.scores, static_cast<std::size_t>(rows) * stride);
 
-  float* scores = thread.scores.data();
+  // Observed weights are read once more when those of all partitions are known.
+  const bool kept = query.observation.apart;
+  float* const to_keep = kept ? buffers_.weights.data() + partition.weights : nullptr;
+  float* scores = kept && !tiles.v_gains ? to_keep : thread.scores.data();
   kernels_.score[static_cast<int>(segment.k_format)](tiles.keys, thread.queries.q.data(), rows, scores, stride);
   for (int i = 0; i < rows; ++i) {
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
@@ -81,8 +84,7 @@ void Attention::run_partition(const Partition& partition, const Tiles& tiles, Th
   std::fill(max, max + rows, kNoScore);
   std::fill(sum, out + static_cast<std::ptrdiff_t>(rows) * dim_, 0.0F);
   kernels_.fold({scores, stride, rows, tiles.padded_rows(), max, sum, out, dim_});
-  if (query.observation.apart)
-    std::copy_n(scores, static_cast<std::size_t>(rows) * stride, buffers_.weights.data() + partition.weights);
+  if (kept && scores != to_keep) std::copy_n(scores, static_cast<std::size_t>(rows) * stride, to_keep);
   if (tiles.v_gains)
     for (int i = 0; i < rows; ++i) kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);
   kernels_.mix[static_cast<int>(segment.v_format)](tiles.values, scores, stride, rows, out);

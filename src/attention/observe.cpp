@@ -46,8 +46,7 @@ void Attention::observe_merged(const Merge& merge) const {
       const std::size_t n = part.rows.padded();
       const float* const weights = buffers_.weights.data() + part.weights + static_cast<std::size_t>(i) * n;
       float* const to = sums + before + (part.rows.first / kTileRows - segment->first_tile()) * kTileRows;
-      const float share = factor(part) / sum;
-      for (std::size_t row = 0; row < n; ++row) to[row] += weights[row] * share;
+      kernels_.add_scaled(weights, factor(part) / sum, static_cast<int>(n), to);
     }
   }
 }

@@ -126,6 +126,8 @@ struct AttendKernels {
   float (*merge)(const Merged& merged);
   // What queries give rows: see Weigh.
   void (*weigh)(const Weigh& weigh);
+  // to[n] += scale * x[n], n a multiple of 16.
+  void (*add_scaled)(const float* x, float scale, int n, float* to);
   // x[row] *= gains[row / 16][row % 16] (f16) for the rows of `tiles` tiles.
   void (*apply_gains)(const std::byte* const* gains, int tiles, float* x);
 

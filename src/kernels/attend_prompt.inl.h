@@ -83,6 +83,10 @@ static void weigh(const Weigh& w) {
   for (; column < w.n; column += 16) weigh_columns<1>(w, column);
 }
 
+static void add_scaled(const float* x, float scale, int n, float* to) {
+  for (int i = 0; i < n; i += 16) store(to + i, fma(splat(scale), load(x + i), load(to + i)));
+}
+
 static void apply_gains(const std::byte* const* gains, int tiles, float* x) {
   for (int t = 0; t < tiles; ++t, x += kTileRows)
     store(x, load(x) * load_f16(reinterpret_cast<const std::uint16_t*>(gains[t])));
@@ -314,6 +318,7 @@ const AttendKernels kAttendKernels = {
     .fold = fold,
     .merge = merge,
     .weigh = weigh,
+    .add_scaled = add_scaled,
     .apply_gains = apply_gains,
     .unpack_keys = {unpack_float_keys<RowsF32>, unpack_float_keys<RowsF16>, unpack_float_keys<RowsBF16>,
                     unpack_code_keys<KeysInt8>, unpack_code_keys<KeysInt4>, unpack_code_keys<KeysAsym4>,

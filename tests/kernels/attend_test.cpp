@@ -256,6 +256,18 @@ TEST(Attend, MergeIsTheFoldOfAllParts) {
     }
 }
 
+TEST(Attend, AddScaled) {
+  std::mt19937 random(26);
+  for (const Isa isa : present())
+    for (const int n : {16, 48, 512}) {
+      const std::vector<float> x = random_floats(random, static_cast<std::size_t>(n)),
+                               before = random_floats(random, x.size());
+      std::vector<float> to = before;
+      attend_kernels(isa).add_scaled(x.data(), 0.37F, n, to.data());
+      for (std::size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(to[i], before[i] + double{0.37F} * x[i], 1e-6);
+    }
+}
+
 TEST(Attend, WeighAddsWeightsToSums) {
   constexpr int kRows = 5, kStride = 96;
   std::mt19937 random(17);
