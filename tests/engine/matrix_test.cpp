@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "engine/context_probe.h"
 #include "engine/session.h"
 #include "kv/tokens/registry.h"
 
@@ -233,6 +234,7 @@ TEST_P(SpecMatrix, BatchedEqualsAlone) {
                                                         {"snapkv(keep=12,window=4,kernel=3,every=6)", "k8v8"},
                                                         {"expected(keep=14,future=20)", "k4v4"},
                                                         {"keydiff(keep=14)", "k8v8"},
+                                                        {"kvzip(keep=14)", "k8v8"},
                                                         {"keyl2(keep=14,every=5)", "f16"},
                                                         {"fastgen(recovery=0.7)", "k8v8"}}) {
     if (is_refused(tokens, bits, "")) continue;
@@ -257,8 +259,13 @@ TEST_P(SpecMatrix, BatchedEqualsAlone) {
         for (std::size_t i = 0; i < texts.size(); ++i)
           all[i].insert(all[i].end(), &rows[i * size], &rows[i * size] + size);
         const Phase phase = done >= kPrompt ? Phase::kDecode : done + n == kPrompt ? Phase::kPromptEnd : Phase::kPrompt;
-        for (KvSequence& kv : kvs) kv.commit(phase, static_cast<int>(n));
+        const bool is_probed = phase == Phase::kPromptEnd && spec->probes() > 0;
+        for (KvSequence& kv : kvs) kv.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(n));
         done += n;
+        for (std::size_t i = 0; is_probed && i < texts.size(); ++i) {
+          ContextProbe(*model_).run(*model_, pool, work, kvs[i], texts[i].first(kPrompt), 16, [] { return true; });
+          kvs[i].commit(Phase::kPromptEnd, 0);
+        }
       }
       return all;
     };
