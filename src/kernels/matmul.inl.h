@@ -56,6 +56,12 @@ struct BlockSums {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) v[p][n] = zero_i32();
   }
+  inline void add(const BlockSums& other) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) v[p][n] = v[p][n] + other.v[p][n];
+  }
   inline void shift() {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
@@ -89,17 +95,51 @@ static inline void add_dots(const Cursor<P>& at, const std::int8_t* codes, Block
   }
 }
 
+// Both digits at once, high and low: half as many weights are unpacked, and twice as many sums wait for each other
+// less.
+template <WeightFormat kFormat, int P, int N>
+static inline void add_both_dots(const Cursor<P>& at, const std::int8_t* codes, BlockSums<P, N>& high,
+                                 BlockSums<P, N>& low) {
+  constexpr bool kW4 = kFormat == WeightFormat::kW4;
+  for (int word = 0; word < (kW4 ? 4 : 8); ++word)
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const Bytes w = load_bytes(at.weights[p] + (kW4 ? 64 : 32) + 64 * word);
+      for (int half = 0; half < (kW4 ? 2 : 1); ++half) {
+        const Bytes part = !kW4 ? w : half == 0 ? low_nibbles(w) : high_nibbles(w);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+          const std::int8_t* const x = codes + n * 2 * kBlockCols + 16 * half + 4 * word;
+          const Bytes first = splat4(x), second = splat4(x + kBlockCols);
+          high.v[p][n] = kW4 ? dot4_small(high.v[p][n], part, first) : dot4(high.v[p][n], part, first);
+          low.v[p][n] = kW4 ? dot4_small(low.v[p][n], part, second) : dot4(low.v[p][n], part, second);
+        }
+      }
+    }
+}
+
 template <bool kFine, WeightFormat kFormat>
 struct IntegerStep {
+  // Two sums for each product of a block and one of floats are in registers at once.
+  static constexpr int kMostBoth = kRegisters >= 32 ? 4 : 1;
+
   template <int P, int N>
   static inline void add(const Cursor<P>& at, const InputTile& x, Sums<P, N>& sums) {
     const std::int8_t* const codes = x.codes + at.input * 2 * kBlockCols;
     BlockSums<P, N> acc;
     acc.clear();
-    add_dots<kFormat>(at, codes, acc);
-    if constexpr (kFine) {
+    if constexpr (kFine && N <= kMostBoth) {
+      BlockSums<P, N> low;
+      low.clear();
+      add_both_dots<kFormat>(at, codes, acc, low);
       acc.shift();
-      add_dots<kFormat>(at, codes + kBlockCols, acc);
+      acc.add(low);
+    } else {
+      add_dots<kFormat>(at, codes, acc);
+      if constexpr (kFine) {
+        acc.shift();
+        add_dots<kFormat>(at, codes + kBlockCols, acc);
+      }
     }
     add_scaled(at, acc, x.offsets, x.scales, 1, sums, at.input);
     if constexpr (kFormat != WeightFormat::kW4) return;
