@@ -99,7 +99,9 @@ void write_items(const Arguments& args, const Loaded& loaded, const Measured& me
     }
   file.close();
   require(!file.fail(), "{}: cannot be written: {}", part, std::strerror(errno));
-  std::filesystem::rename(part, args.items);
+  std::error_code error;
+  std::filesystem::rename(part, args.items, error);
+  require(!error, "{}: cannot be written: {}", args.items, error.message());
 }
 
 void print_table(const Arguments& args, const std::vector<Json>& rows) {

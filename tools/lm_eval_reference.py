@@ -103,12 +103,12 @@ def likelihoods(samples):
 
 
 def tiny_tokenizer():
-    import golden_hf
-
-    golden_hf.write_tokenizer(Path(folder := tempfile.mkdtemp()))
+    from golden_hf import write_tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json", bos_token="<|endoftext|>", eos_token="<|im_end|>")
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder))
+        return PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json", bos_token="<|endoftext|>", eos_token="<|im_end|>")
 
 
 def load_model(name):
@@ -144,9 +144,7 @@ def make(name):
         for shots in SHOTS:
             samples, accuracy = evaluate(model, task, lines[shots:], lines[:shots])
             made_up.setdefault(task, {})[shots] = dict(accuracy, log_likelihoods=likelihoods(samples))
-            requests.setdefault(task, {})[shots] = [
-                [[a["arg_0"], a["arg_1"]] for _, a in sorted(sample["arguments"].items())] if isinstance(sample["arguments"], dict)
-                else [list(a[:2]) for a in sample["arguments"]] for sample in samples]
+            requests.setdefault(task, {})[shots] = [[list(pair) for pair in sample["arguments"]] for sample in samples]
     for task in REAL if name != "tiny-llama" else []:
         samples, accuracy = evaluate(model, task, real_lines(task), [])
         real[task] = dict(items=len(samples), **accuracy, log_likelihoods=likelihoods(samples))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/choice_data.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <random>
 #include <sstream>

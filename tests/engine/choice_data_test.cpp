@@ -2,7 +2,9 @@
 #include "engine/choice_data.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -52,6 +54,7 @@ class ChoiceDataTest : public ::testing::Test {
 
 std::vector<int> lines_of(const std::vector<ChoiceItem>& items) {
   std::vector<int> lines;
+  lines.reserve(items.size());
   for (const ChoiceItem& item : items) lines.push_back(item.line);
   return lines;
 }
