@@ -5,7 +5,7 @@
 Needs `pip install lm-eval torch transformers accelerate gguf` (for making goldens only; no test and no build needs them).
 
   lm_eval_reference.py [NAME…]            tests/golden/lm_eval/requests.json and NAME.json
-  lm_eval_reference.py --check NAME LAMINA   runs the program on the real data and compares it with NAME.json
+  lm_eval_reference.py --check NAME LAMINA   runs the program on the real data, against NAME.json
 
 NAME is tiny-llama (tests/golden/tiny/llama-gqa.gguf, in float64), smollm2 or gemma3 (models/NAME.gguf, de-quantised to float32);
 default all. requests.json holds what the harness asks of a model: of each task, with that many shots, [item][choice] context and
@@ -159,24 +159,31 @@ def make(name):
 
 
 def check(name, program):
-    """True if accuracies on the real data agree within one item per hundred."""
+    """True if accuracies on the real data agree within one item per hundred, of the dense caches in f16 and in float32."""
     golden, agrees = json.loads((GOLDEN / f"{name}.json").read_text()), True
     for task, theirs in golden["real"].items():
         with tempfile.NamedTemporaryFile() as items:
             line = [program, "eval", "choice", "-m", ROOT / f"models/{name}.gguf", "--task", task, "--data", DATA / REAL[task],
-                    "--limit", theirs["items"], "--items", items.name, "-o", "json"]
-            ours = json.loads(subprocess.run(list(map(str, line)), stdout=subprocess.PIPE, check=True).stdout)
+                    "--limit", theirs["items"], "--items", items.name, "--kv", "full;f32", "-o", "json"]
+            rows = json.loads(subprocess.run(list(map(str, line)), stdout=subprocess.PIPE, check=True).stdout)
             lines = [json.loads(line) for line in Path(items.name).read_text().splitlines()]
-        apart = [abs(a - b) for line, right in zip(lines, theirs["log_likelihoods"], strict=True)
-                 for a, b in zip(line["log_likelihoods"], right, strict=True)]
-        same = sum(line["chosen"] == max(range(len(right)), key=right.__getitem__)
-                   for line, right in zip(lines, theirs["log_likelihoods"]))
-        for key in ("accuracy", "accuracy_norm"):
-            within = theirs[key] is None or abs(ours[key] - theirs[key]) <= 0.01 + 1e-9
-            agrees = agrees and within
-            print(f"{name} {task} {key}: {ours[key]:.4f}, lm-eval {theirs[key]}{'' if within else ' DISAGREES'}")
-        print(f"{name} {task}: {same} of {len(lines)} items choose the same; log-likelihoods apart by {sum(apart) / len(apart):.4f} "
-              f"on average, at most {max(apart):.4f}")
+        for row in rows:
+            own = [line for line in lines if line["kv_spec"] == row["kv_spec"]]
+            agrees = compare(f"{name} {task} {row['kv_spec']}", row, own, theirs) and agrees
+    return agrees
+
+
+def compare(what, row, lines, theirs):
+    pairs = list(zip([line["log_likelihoods"] for line in lines], theirs["log_likelihoods"], strict=True))
+    apart = [abs(a - b) for ours, golden in pairs for a, b in zip(ours, golden, strict=True)]
+    same = sum(line["chosen"] == golden.index(max(golden)) for line, (_, golden) in zip(lines, pairs))
+    agrees = True
+    for key in ("accuracy", "accuracy_norm"):
+        within = theirs[key] is None or abs(row[key] - theirs[key]) <= 0.01 + 1e-9
+        agrees = agrees and within
+        print(f"{what}: {key} {row[key]:.4f}, lm-eval {theirs[key]}{'' if within else ' DISAGREES'}")
+    print(f"{what}: {same} of {len(lines)} items choose the same; log-likelihoods apart by {sum(apart) / len(apart):.4f} on average, "
+          f"at most {max(apart):.4f}", flush=True)
     return agrees
 
 

@@ -37,8 +37,8 @@ class ChoiceTest(ProgramTest):
 
     def near(self, lines, golden, part):
         """Log-likelihoods within this part of the harness's, or of 1 where they are small."""
-        self.assertEqual(len(lines), len(golden["log_likelihoods"]))
-        for line, expected in zip(lines, golden["log_likelihoods"]):
+        self.assertEqual(len(lines), len(golden))
+        for line, expected in zip(lines, golden):
             self.assertEqual(len(line["log_likelihoods"]), len(expected))
             for ours, theirs in zip(line["log_likelihoods"], expected):
                 self.assertAlmostEqual(ours, theirs, delta=part * max(1, abs(theirs)), msg=(line, expected))
@@ -55,29 +55,31 @@ class ChoiceTest(ProgramTest):
             for shots in [0, 2]:
                 with self.subTest(task=task, shots=shots):
                     (row,), lines = self.choice(LLAMA, task, made_up(task), "--shots", shots, "--kv", "f32")
-                    self.near(lines, golden[task][str(shots)], 1e-3)  # activations in 8 bits
+                    self.near(lines, golden[task][str(shots)]["log_likelihoods"], 1e-3)  # activations in 8 bits
                     self.same_accuracies(row, golden[task][str(shots)])
                     self.assertEqual((row["shots"], row["items"]), (shots, len(lines)))
 
-    def real_model(self, name, part):
+    def real_model(self, name):
+        """In float32 the log-likelihoods agree; the f16 cache's attention multiplies in fewer bits."""
         golden, model = json.loads((GOLDEN / f"{name}.json").read_text()), ROOT / f"models/{name}.gguf"
         for task in TASKS:
-            _, lines = self.choice(model, task, made_up(task), "--shots", 2, "--limit", 2)
-            theirs = golden["made_up"][task]["2"]
-            self.near(lines, dict(theirs, log_likelihoods=theirs["log_likelihoods"][:2]), part)
+            theirs = golden["made_up"][task]["2"]["log_likelihoods"][:1]
+            _, lines = self.choice(model, task, made_up(task), "--shots", 2, "--limit", 1, "--kv", "f32;full")
+            self.near(lines[:1], theirs, 3e-3)
+            self.near(lines[1:], theirs, 0.1)
         if not DATA.exists():
             self.skipTest("../shared/data is not there: made-up questions only")
         for task, data in REAL.items():
-            _, lines = self.choice(model, task, DATA / data, "--limit", 4)
-            self.near(lines, dict(log_likelihoods=golden["real"][task]["log_likelihoods"][:4]), part)
+            _, lines = self.choice(model, task, DATA / data, "--limit", 3, "--kv", "f32")
+            self.near(lines, golden["real"][task]["log_likelihoods"][:3], 3e-3)
 
     @unittest.skipUnless((ROOT / "models/smollm2.gguf").exists(), "models/smollm2.gguf is not there (./dev model smollm2)")
     def test_smollm2_scores_as_lm_eval_does(self):
-        self.real_model("smollm2", 0.05)
+        self.real_model("smollm2")
 
     @unittest.skipUnless((ROOT / "models/gemma3.gguf").exists(), "models/gemma3.gguf is not there (./dev model gemma3)")
     def test_gemma3_scores_as_lm_eval_does(self):
-        self.real_model("gemma3", 0.05)
+        self.real_model("gemma3")
 
     def test_specs_share_their_prompts_and_threads_change_nothing(self):
         specs = "full;k8v8;streaming(sinks=2,window=8);snapkv(keep=0.3,window=8) + k4v4;minicache(start=0)"
