@@ -59,27 +59,27 @@ class ChoiceTest(ProgramTest):
                     self.same_accuracies(row, golden[task][str(shots)])
                     self.assertEqual((row["shots"], row["items"]), (shots, len(lines)))
 
-    def real_model(self, name):
-        """In float32 the log-likelihoods agree; the f16 cache's attention multiplies in fewer bits."""
+    def real_model(self, name, part):
+        """In float32 the log-likelihoods agree within this part; the f16 cache's attention multiplies in fewer bits."""
         golden, model = json.loads((GOLDEN / f"{name}.json").read_text()), ROOT / f"models/{name}.gguf"
         for task in TASKS:
             theirs = golden["made_up"][task]["2"]["log_likelihoods"][:1]
             _, lines = self.choice(model, task, made_up(task), "--shots", 2, "--limit", 1, "--kv", "f32;full")
-            self.near(lines[:1], theirs, 3e-3)
+            self.near(lines[:1], theirs, part)
             self.near(lines[1:], theirs, 0.1)
-        if not DATA.exists():
+        if golden["real"] and not DATA.exists():
             self.skipTest("../shared/data is not there: made-up questions only")
-        for task, data in REAL.items():
-            _, lines = self.choice(model, task, DATA / data, "--limit", 3, "--kv", "f32")
-            self.near(lines, golden["real"][task]["log_likelihoods"][:3], 3e-3)
+        for task in golden["real"]:
+            _, lines = self.choice(model, task, DATA / REAL[task], "--limit", 3, "--kv", "f32")
+            self.near(lines, golden["real"][task]["log_likelihoods"][:3], part)
 
     @unittest.skipUnless((ROOT / "models/smollm2.gguf").exists(), "models/smollm2.gguf is not there (./dev model smollm2)")
     def test_smollm2_scores_as_lm_eval_does(self):
-        self.real_model("smollm2")
+        self.real_model("smollm2", 3e-3)
 
     @unittest.skipUnless((ROOT / "models/gemma3.gguf").exists(), "models/gemma3.gguf is not there (./dev model gemma3)")
     def test_gemma3_scores_as_lm_eval_does(self):
-        self.real_model("gemma3")
+        self.real_model("gemma3", 3e-2)  # as much farther off as in real_model_test.cpp
 
     def test_specs_share_their_prompts_and_threads_change_nothing(self):
         specs = "full;k8v8;streaming(sinks=2,window=8);snapkv(keep=0.3,window=8) + k4v4;minicache(start=0)"
