@@ -53,7 +53,7 @@ std::string limits_of(const Figure& figure) {
   const char* const sign = figure.should_be_large ? "<" : ">";
   if (figure.yellow && figure.yellow != figure.red) text += fmt::format(", yellow {} {:.6g}", sign, *figure.yellow);
   if (figure.red) text += fmt::format(", red {} {:.6g}", sign, *figure.red);
-  return text.empty() ? "" : " (" + text.substr(2) + ")";
+  return text.empty() ? text : fmt::format(" ({})", text.substr(2));
 }
 
 std::string to_text(const Finding& finding) {

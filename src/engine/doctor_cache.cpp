@@ -106,19 +106,16 @@ Trial run_trial(const Patient& patient, std::span<const Token> tokens,
 Finding check_drift(const Trial& trial) {
   if (!trial.failure.empty()) return failed("drift", trial);
   const auto parts = thirds(trial.scores, trial.scores.size());
-  double kl = 0, same = 0;
-  for (const TokenScore& score : trial.scores) {
-    kl += score.kl / static_cast<double>(trial.scores.size());
-    same += (score.same_top ? 1.0 : 0.0) / static_cast<double>(trial.scores.size());
-  }
-  const double grown = parts[2].kl_mean - 3 * parts[0].kl_mean;
-  Finding finding =
-      judged("drift", {{.name = "kl_mean", .value = kl, .yellow = 0.1, .red = 1},
-                       {.name = "top1_agreement", .value = same, .yellow = 0.9, .red = 0.5, .should_be_large = true},
-                       {.name = "kl_early", .value = parts[0].kl_mean},
-                       {.name = "kl_middle", .value = parts[1].kl_mean},
-                       {.name = "kl_late", .value = parts[2].kl_mean},
-                       {.name = "kl_late_beyond_3_times_early", .value = grown, .yellow = 0.05, .red = 1}});
+  const Third all = thirds(trial.scores, 1).front();  // of windows of one token
+  const double grown = std::max(0.0, parts[2].kl_mean - 3 * parts[0].kl_mean);
+  Finding finding = judged(
+      "drift",
+      {{.name = "kl_mean", .value = all.kl_mean, .yellow = 0.1, .red = 1},
+       {.name = "top1_agreement", .value = all.top1_agreement, .yellow = 0.9, .red = 0.5, .should_be_large = true},
+       {.name = "kl_early", .value = parts[0].kl_mean},
+       {.name = "kl_middle", .value = parts[1].kl_mean},
+       {.name = "kl_late", .value = parts[2].kl_mean},
+       {.name = "kl_late_beyond_3_times_early", .value = grown, .yellow = 0.05, .red = 1}});
   const bool grows =
       finding.figures.front().health() != Health::kRed && finding.figures.back().health() != Health::kGreen;
   const char* const how = grows                               ? "it grows along the text"
@@ -127,7 +124,7 @@ Finding check_drift(const Trial& trial) {
                                                               : "these are not the model's answers any more";
   finding.reason =
       fmt::format("{} tokens after a prompt of {}: KL to the dense cache {}, {:.0f} % the same top token: {}",
-                  trial.decoded, trial.prompt, positions_text(parts), 100 * same, how);
+                  trial.decoded, trial.prompt, positions_text(parts), 100 * all.top1_agreement, how);
   return finding;
 }
 

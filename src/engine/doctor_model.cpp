@@ -40,12 +40,14 @@ struct Agreement {
 };
 Agreement agreement(std::span<const float> base, std::span<const float> ours, std::size_t vocab) {
   Agreement mean;
-  const std::size_t n = base.size() / vocab;
-  for (std::size_t i = 0; i < n; ++i) {
+  const std::size_t rows = base.size() / vocab;
+  for (std::size_t i = 0; i < rows; ++i) {
     const TokenScore score = compare_token(base.subspan(i * vocab, vocab), ours.subspan(i * vocab, vocab), 0);
-    mean.kl += score.kl / static_cast<double>(n);
-    mean.top1 += (score.same_top ? 1.0 : 0.0) / static_cast<double>(n);
+    mean.kl += score.kl;
+    mean.top1 += score.same_top ? 1 : 0;
   }
+  mean.kl /= static_cast<double>(rows);
+  mean.top1 /= static_cast<double>(rows);
   return mean;
 }
 

@@ -264,12 +264,14 @@ class HelpTest(ProgramTest):
         sampling = ["--predict", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
                     "--ignore-eos", "--prompt", "--file"]
         for command, options in [
-                ([], ["run", "chat", "plan", "bench", "eval", "tokenize"]), (["run"], model + sampling),
+                ([], ["run", "chat", "plan", "bench", "eval", "doctor", "tokenize"]), (["run"], model + sampling),
                 (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
                 (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
                              "--threads", "--output", "--parallel", "--kv-budget", "--machine", "--profile"]),
                 (["eval"], ["ppl"]),
-                (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
+                (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--save-base", "--base-file",
+                                           "--output"]),
+                (["doctor"], ["--model", "--batch-size", "--threads", "--kv", "--output"]),
                 (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:
             for flag in ["-h", "--help"]:
                 out = self.ok(*command, flag).decode()

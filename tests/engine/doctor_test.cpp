@@ -80,6 +80,22 @@ TEST_P(Doctor, FindsAHealthyModelHealthy) {
   EXPECT_EQ(increments.health, Health::kGreen) << increments.reason << increments.figures[1].value;
 }
 
+// Sums run in another order under each instruction set, so their logits are near each other and not the same.
+TEST_P(Doctor, ASessionRunsOnTheKernelsThatItIsGiven) {
+  const auto text = tokens(30);
+  std::vector<std::vector<float>> all;
+  for (const Isa isa : kAllIsas) {
+    if (!supported(isa)) continue;
+    Session session(model_, pool_, {.spec = spec("f32"), .context = 30, .isa = isa});
+    const auto logits = session.prompt(text);
+    all.emplace_back(logits.begin(), logits.end());
+  }
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    EXPECT_NE(all[i], all[0]);
+    EXPECT_LT(compare_token(all[0], all[i], 0).kl, 1e-4);
+  }
+}
+
 TEST_P(Doctor, FindsHealthyCachesAsTheyShouldBe) {
   const auto text = tokens(96);
   for (const std::string& name : specs()) {
