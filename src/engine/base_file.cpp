@@ -37,7 +37,8 @@ void encode(std::span<const float> logits, std::byte* to) {
   const float scale = depth > 0 ? 1 / depth : 0;
   std::vector<std::uint16_t> codes(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i)
-    codes[i] = static_cast<std::uint16_t>(std::sqrt(std::min(1.0F, (most - logits[i]) * scale)) * kMostCode + 0.5F);
+    codes[i] =
+        static_cast<std::uint16_t>(std::lrint(std::sqrt(std::min(1.0F, (most - logits[i]) * scale)) * kMostCode));
   std::memcpy(to + sizeof head, codes.data(), 2 * codes.size());
 }
 

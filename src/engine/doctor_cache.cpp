@@ -26,7 +26,8 @@ bool keeps_by_text(const KvSpec& spec) {
 double planned_slack(const KvSpec& spec, const KvShape& shape) {
   constexpr std::size_t kListed = 16;
   if (!keeps_by_text(spec)) return 0;
-  const auto sets = static_cast<std::size_t>(4 * spec.layers.slots() * shape.kv_heads);
+  const auto sets =
+      std::size_t{4} * static_cast<std::size_t>(spec.layers.slots()) * static_cast<std::size_t>(shape.kv_heads);
   return static_cast<double>(sets * (code_tile_bytes(spec.widest(), shape.head_dim) + kListed));
 }
 
