@@ -214,6 +214,7 @@ void add_eval(CLI::App& program) {
   eval->require_subcommand(1);
   add_perplexity(*eval);
   add_passkey(*eval);
+  add_retrieval(*eval);
 }
 
 }  // namespace lamina

@@ -6,5 +6,6 @@
 namespace lamina {
 
 void add_passkey(CLI::App& eval);
+void add_retrieval(CLI::App& eval);
 
 }  // namespace lamina
