@@ -59,7 +59,7 @@ std::vector<Found> measure(const Arguments& args, Loaded& loaded, const std::vec
                     [] { require(!interrupted(), "interrupted, no result"); });
   std::size_t done = 0;
   for (const ContextQuestions& item : items) {
-    const std::vector<Answers> results = asker.ask(loaded.specs, item, Asked::kBeforeCommit);
+    const std::vector<Answers> results = asker.ask(loaded.specs, item, Asked::kInPrompt);
     const Question& question = item.questions.front();
     for (std::size_t i = 0; i < results.size(); ++i) {
       found[i].add(question, results[i]);
@@ -67,7 +67,7 @@ std::vector<Found> measure(const Arguments& args, Loaded& loaded, const std::vec
       if (args.verbose)
         std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", loaded.specs[i]->text(), question.depth,
                                  question.answers.front(), answer.score == 1 ? "found" : "not found",
-                                 Json(answer.said).dump(-1, ' ', true));
+                                 Json(answer.said).dump(-1, ' ', true, Json::error_handler_t::replace));
     }
     progress.update(done += results.size());
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina eval retrieval: how much of what is hidden in contexts is found again under KV specs, when the question is
 // known before the cache is compressed and when it is not.
-#include "engine/retrieval.h"
+#include "eval.h"
 
 #include <iostream>
 #include <memory>
@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "common.h"
 #include "engine/passkey.h"
+#include "engine/retrieval.h"
 #include "engine/retrieval_tasks.h"
-#include "eval.h"
 
 namespace lamina {
 namespace {
@@ -48,8 +48,7 @@ std::vector<NamedTask> tasks_of(const Arguments& args, const Loaded& loaded) {
   std::vector<NamedTask> tasks;
   for (const RetrievalTask* const task : wanted) {
     NamedTask& named = tasks.emplace_back(NamedTask{.name = std::string(task->name), .items = {}});
-    for (int i = 0; i < args.items; ++i)
-      named.items.push_back(make_retrieval(*task, args.seed, i, args.length, count));
+    for (int i = 0; i < args.items; ++i) named.items.push_back(make_retrieval(*task, args.seed, i, args.length, count));
   }
   return tasks;
 }
@@ -63,7 +62,8 @@ void check_length(const Asker& asker, const NamedTask& task, Pos context) {
 void print_answer(const RetrievalAnswer& a) {
   std::cerr << fmt::format("{:<30} {} depth {:.2f}  {:3.0f} %  {} {}\n", a.spec.text(),
                            kAskedNames[static_cast<std::size_t>(a.when)], a.question.depth, 100 * a.answer.score,
-                           Json(a.question.answers).dump(), Json(a.answer.said).dump(-1, ' ', true));
+                           Json(a.question.answers).dump(-1, ' ', true, Json::error_handler_t::replace),
+                           Json(a.answer.said).dump(-1, ' ', true, Json::error_handler_t::replace));
 }
 
 Json to_json(const RetrievalScore& score, const KvShape& shape) {
@@ -94,9 +94,10 @@ Json to_json(const std::string& task, const RetrievalResult& result, const Loade
 
 void print_task(const std::string& task, const RetrievalResult& result, const Loaded& loaded) {
   const double dense = 100 * result.dense_found();
-  if (!result.is_reported()) return print_now(fmt::format("{:<12} dense reaches {:.0f} %: not reported\n", task, dense));
-  std::string out = fmt::format("{:<12} dense reaches {:.0f} %; {} items, {} answers\n", task, dense, result.items,
-                                result.answers);
+  if (!result.is_reported())
+    return print_now(fmt::format("{:<12} dense reaches {:.0f} %: not reported\n", task, dense));
+  std::string out =
+      fmt::format("{:<12} dense reaches {:.0f} %; {} items, {} answers\n", task, dense, result.items, result.answers);
   for (std::size_t i = 0; i < result.specs.size(); ++i) {
     const auto& [agnostic, aware] = result.specs[i];
     out += fmt::format("{:>13.1f}% {:>7.1f}% {:>8.4f} {:>11.0f}  {}\n", 100 * agnostic.found, 100 * aware.found,
@@ -115,11 +116,12 @@ void run(const Arguments& args) {
   for (const NamedTask& task : tasks) check_length(asker, task, loaded.context);
   Json rows = Json::array();
   if (args.output == "text")
-    print_now("found when the question comes after the cache was compressed, and before; rows kept and bytes after the "
-              "context\n  agnostic    aware     kept    kv bytes  kv\n");
+    print_now(
+        "found when the question comes after the cache was compressed, and before; rows kept and bytes after the "
+        "context\n  agnostic    aware     kept    kv bytes  kv\n");
   for (const NamedTask& task : tasks) {
-    const RetrievalResult result = measure_retrieval(
-        asker, loaded.model.shape(), loaded.specs, task.items, [&](const RetrievalAnswer& answer) {
+    const RetrievalResult result =
+        measure_retrieval(asker, loaded.model.shape(), loaded.specs, task.items, [&](const RetrievalAnswer& answer) {
           progress.show(fmt::format("{} {}", ++done, task.name));
           if (args.verbose) print_answer(answer);
         });
@@ -134,22 +136,23 @@ void run(const Arguments& args) {
 
 void add_retrieval(CLI::App& eval) {
   auto args = std::make_shared<Arguments>();
-  CLI::App* app = eval.add_subcommand("retrieval", "what is hidden in a context, asked for after and before compression");
+  CLI::App* app =
+      eval.add_subcommand("retrieval", "what is hidden in a context, asked for after and before compression");
   add_model_options(*app, args->model);
   add_kv_options(*app, args->model);
-  CLI::Option* tasks = app->add_option("--task", args->tasks, "all (the default), or some of the tasks, with commas")
-                           ->delimiter(',');
+  CLI::Option* tasks =
+      app->add_option("--task", args->tasks, "all (the default), or some of the tasks, with commas")->delimiter(',');
   CLI::Option* length =
       app->add_option("--length", args->length.tokens, "tokens of each context with a question (1024)")
           ->check(CLI::Range(1, 1 << 24));
-  CLI::Option* items = app->add_option("--items", args->items, "contexts of each task (20)")
-                           ->check(CLI::Range(1, 1 << 24));
-  CLI::Option* questions = app->add_option("--questions", args->length.questions,
-                                           "questions of each context, where a task has several (2)")
-                               ->check(CLI::Range(1, 6));
+  CLI::Option* items =
+      app->add_option("--items", args->items, "contexts of each task (20)")->check(CLI::Range(1, 1 << 24));
+  CLI::Option* questions =
+      app->add_option("--questions", args->length.questions, "questions of each context, where a task has several (2)")
+          ->check(CLI::Range(1, 6));
   CLI::Option* seed = app->add_option("-s,--seed", args->seed, "of the contexts (1)");
-  CLI::Option* file =
-      app->add_option("-f,--file", args->file, "instead: passkeys from this file, {\"input\", \"target\"} a line; -: stdin");
+  CLI::Option* file = app->add_option("-f,--file", args->file,
+                                      "instead: passkeys from this file, {\"input\", \"target\"} a line; -: stdin");
   for (CLI::Option* const other : {tasks, length, items, questions, seed}) file->excludes(other);
   app->add_flag("-v,--verbose", args->verbose, "each answer, to stderr");
   app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));

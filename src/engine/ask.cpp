@@ -2,7 +2,6 @@
 #include "engine/ask.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "engine/greedy.h"
 
@@ -29,7 +28,7 @@ std::vector<Answers> Asker::ask(Specs specs, const ContextQuestions& item, Asked
   for (const Prompt& prompt : prompts)
     for (const std::vector<std::size_t>& group :
          shared_prompts(specs, model_.shape(), static_cast<Pos>(prompt.tokens.size())))
-      ask_group(specs, group, item, prompt, when, all);
+      ask_group(specs, group, item, prompt, all);
   const auto n = static_cast<double>(prompts.size());
   for (Answers& spec : all)
     for (double* const figure : {&spec.kept_fraction, &spec.kv_bytes, &spec.length}) *figure /= n;
@@ -38,16 +37,18 @@ std::vector<Answers> Asker::ask(Specs specs, const ContextQuestions& item, Asked
 
 std::vector<Asker::Prompt> Asker::prompts(const ContextQuestions& item, Asked when) const {
   const std::vector<Token> context = encode(tokenizer_, item.context, true, true);
-  if (when == Asked::kAfterCommit) {
-    std::vector<std::size_t> all(item.questions.size());
-    std::iota(all.begin(), all.end(), 0);
-    return {{.tokens = context, .questions = all}};
-  }
   std::vector<Prompt> prompts;
   for (std::size_t q = 0; q < item.questions.size(); ++q) {
-    prompts.push_back({.tokens = context, .questions = {q}});
+    if (prompts.empty() || when != Asked::kAfterCommit)
+      prompts.push_back({.tokens = context, .questions = {}, .given = {}});
+    Prompt& prompt = prompts.back();
     const std::vector<Token> question = encode(tokenizer_, item.questions[q].text, true, false);
-    prompts.back().tokens.insert(prompts.back().tokens.end(), question.begin(), question.end());
+    const auto after = question.end() - (when == Asked::kAfterCommit    ? std::ssize(question)
+                                         : when == Asked::kBeforeCommit ? 1
+                                                                        : 0);
+    prompt.tokens.insert(prompt.tokens.end(), question.begin(), after);
+    prompt.questions.push_back(q);
+    prompt.given.emplace_back(after, question.end());
   }
   return prompts;
 }
@@ -60,7 +61,7 @@ Pos Asker::tokens(const ContextQuestions& item) const {
 }
 
 void Asker::ask_group(Specs specs, std::span<const std::size_t> group, const ContextQuestions& item,
-                      const Prompt& prompt, Asked when, std::vector<Answers>& to) const {
+                      const Prompt& prompt, std::vector<Answers>& to) const {
   const auto step_done = [this] {
     if (progress_) progress_();
     return true;
@@ -79,14 +80,11 @@ void Asker::ask_group(Specs specs, std::span<const std::size_t> group, const Con
     answers.kept_fraction += kv.kept_fraction();
     answers.kv_bytes += static_cast<double>(kv.bytes().total());
     answers.length += kv.length();
-    for (const std::size_t q : prompt.questions) {
-      const Question& question = item.questions[q];
-      Continuation& c = continuations.emplace_back(Continuation{.kv = kv.fork(), .given = {}, .said = {}});
-      if (when == Asked::kAfterCommit)
-        c.given = encode(tokenizer_, question.text, true, false);
-      else
-        c.said.push_back(most_likely(prompted.logits));
-      asked.push_back({question, answers.answers[q]});
+    for (std::size_t i = 0; i < prompt.questions.size(); ++i) {
+      const std::size_t q = prompt.questions[i];
+      Continuation& c = continuations.emplace_back(Continuation{.kv = kv.fork(), .given = prompt.given[i], .said = {}});
+      if (c.given.empty()) c.said.push_back(most_likely(prompted.logits));
+      asked.push_back({item.questions[q], answers.answers[q]});
     }
   }
   continue_greedily(model_, pool_, continuations, [&](std::size_t i, std::span<const Token> said) {

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Questions about a context, asked of a cache under several specs. Two ways, which differ in what the token policy sees
-// before it chooses the rows that live on:
-//   after the commit   the context is the prompt; each question goes on from a copy of the committed cache
-//                      ("query-agnostic": the cache serves questions that nobody knew)
-//   before the commit  context and question are one prompt ("query-aware")
+// Questions about a context, asked of a cache under several specs. The ways differ in what the token policy sees before
+// it chooses the rows that live on.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -29,7 +26,16 @@ struct ContextQuestions {
   std::vector<Question> questions;
 };
 
-enum class Asked : std::uint8_t { kAfterCommit, kBeforeCommit };
+enum class Asked : std::uint8_t {
+  // The context is the prompt; each question goes on from a copy of the committed cache ("query-agnostic": the cache
+  // serves questions that nobody knew).
+  kAfterCommit,
+  // Context and question but its last token are one prompt ("query-aware"). That token comes after the commit, so that
+  // all of the answer is read from the committed cache.
+  kBeforeCommit,
+  // The same with the last token: the answer's first token comes from the dense prompt, and all of a short answer may.
+  kInPrompt,
+};
 
 // The share of the strings that a text holds, whatever the case of ASCII letters.
 double found_share(const std::string& said, const std::vector<std::string>& answers);
@@ -60,11 +66,12 @@ class Asker {
  private:
   struct Prompt {
     std::vector<Token> tokens;
-    std::vector<std::size_t> questions;  // that follow it
+    std::vector<std::size_t> questions;     // that follow it
+    std::vector<std::vector<Token>> given;  // [of these] what of each comes after the commit
   };
   std::vector<Prompt> prompts(const ContextQuestions& item, Asked when) const;
   void ask_group(Specs specs, std::span<const std::size_t> group, const ContextQuestions& item, const Prompt& prompt,
-                 Asked when, std::vector<Answers>& to) const;
+                 std::vector<Answers>& to) const;
 
   Model& model_;
   ThreadPool& pool_;

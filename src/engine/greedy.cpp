@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
+
+#include "base/error.h"
 
 namespace lamina {
 namespace {
@@ -21,8 +24,7 @@ std::vector<Going> step(Model& model, Workspace& work, ThreadPool& pool, std::sp
     const bool gives = g.fed < c.given.size();
     const std::span<const Token> token = gives ? std::span(c.given).subspan(g.fed++, 1) : std::span(c.said).last(1);
     const bool listens = g.fed == c.given.size();
-    chunks.push_back(
-        {.kv = &c.kv, .tokens = token, .logits = listens ? Chunk::Logits::kLast : Chunk::Logits::kNone});
+    chunks.push_back({.kv = &c.kv, .tokens = token, .logits = listens ? Chunk::Logits::kLast : Chunk::Logits::kNone});
   }
   const std::span<const float> logits = model.forward(chunks, work, pool);
   const auto vocab = static_cast<std::size_t>(model.config().vocab);
@@ -43,14 +45,16 @@ std::vector<Going> step(Model& model, Workspace& work, ThreadPool& pool, std::sp
 }  // namespace
 
 Token most_likely(std::span<const float> logits) {
-  return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const auto best = std::max_element(logits.begin(), logits.end());
+  require(std::isfinite(*best), "the model's logits are not finite numbers");
+  return static_cast<Token>(best - logits.begin());
 }
 
 void continue_greedily(Model& model, ThreadPool& pool, std::span<Continuation> all, const Ends& ends) {
   Workspace work;
   std::vector<Going> going;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    assert(all[i].given.empty() != all[i].said.empty());
+    assert(all[i].given.empty() != all[i].said.empty() && all[i].kv.memory().base == all[0].kv.memory().base);
     if (all[i].said.empty() || !ends(i, all[i].said)) going.push_back({.index = i});
   }
   while (!going.empty()) going = step(model, work, pool, all, std::move(going), ends);

@@ -18,11 +18,11 @@ struct Continuation {
   std::vector<Token> said;   // then the most likely ones. Begins with the prompt's next token where nothing is given
 };
 
-// The token that logits [vocab] make most likely, the first of equals.
+// The token that logits [vocab] make most likely, the first of equals. Error if they are not numbers.
 Token most_likely(std::span<const float> logits);
 
-// Feeds each what it is given and lets it go on until `ends`, which is asked after each token it says. The last token
-// said is not fed.
+// Feeds each, all of one pool of blocks, what it is given and lets it go on until `ends`, which is asked after each
+// token it says. The last token said is not fed.
 using Ends = std::function<bool(std::size_t continuation, std::span<const Token> said)>;
 void continue_greedily(Model& model, ThreadPool& pool, std::span<Continuation> all, const Ends& ends);
 

@@ -37,13 +37,9 @@ double RetrievalResult::dense_found() const { return std::min(dense[0].found, de
 
 RetrievalResult measure_retrieval(const Asker& asker, const KvShape& shape, Specs specs,
                                   std::span<const ContextQuestions> items, const OnAnswer& on_answer) {
-  SpecList all(specs.begin(), specs.end());
-  const auto full = std::make_shared<const KvSpec>(KvSpec::parse("full", shape));
-  const auto given = std::ranges::find(all, full->text(), [](const auto& spec) { return spec->text(); });
-  const auto dense = static_cast<std::size_t>(given - all.begin());
-  if (given == all.end()) all.push_back(full);
+  const auto [all, dense] = WithDense(specs, shape);
   std::vector<std::size_t> with_dense, others;
-  for (std::size_t i = 0; i < all.size(); ++i) (all[i]->same_prompt(*full) ? with_dense : others).push_back(i);
+  for (std::size_t i = 0; i < all.size(); ++i) (all[i]->same_prompt(*all[dense]) ? with_dense : others).push_back(i);
 
   RetrievalResult result{.items = items.size()};
   for (const ContextQuestions& item : items) result.answers += item.questions.size();

@@ -15,20 +15,20 @@
 
 namespace lamina {
 
-struct RetrievalScore {                                  // of one spec
-  double found = 0;                                      // share of the expected strings, averaged over answers
-  double kept_fraction = 0, kv_bytes = 0, length = 0;    // of the cache after the commit, averaged over contexts
+struct RetrievalScore {                                // of one spec
+  double found = 0;                                    // share of the expected strings, averaged over answers
+  double kept_fraction = 0, kv_bytes = 0, length = 0;  // of the cache after the commit, averaged over contexts
 };
-using ScoresByAsked = std::array<RetrievalScore, 2>;     // [Asked]
+using ScoresByAsked = std::array<RetrievalScore, 2>;  // [Asked]
 
 struct RetrievalResult {
   static constexpr double kLeastDense = 0.5;
 
-  std::size_t items = 0, answers = 0;                    // of each spec and way of asking
+  std::size_t items = 0, answers = 0;  // of each spec and way of asking
   ScoresByAsked dense{};
-  std::vector<ScoresByAsked> specs{};                    // [spec]; empty where not reported
+  std::vector<ScoresByAsked> specs{};  // [spec]; empty where not reported
 
-  double dense_found() const;                            // the lower of the two
+  double dense_found() const;  // the lower of the two
   bool is_reported() const { return dense_found() >= kLeastDense; }
 };
 

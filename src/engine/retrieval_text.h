@@ -21,7 +21,7 @@ using Words = std::span<const std::string_view>;
 Words city_names();
 Words first_names();
 Words jobs();
-Words hobbies();
+Words instruments();
 Words plain_words();  // nouns of one or two syllables
 
 class RandomText {
