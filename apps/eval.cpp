@@ -215,6 +215,7 @@ void add_eval(CLI::App& program) {
   add_perplexity(*eval);
   add_passkey(*eval);
   add_retrieval(*eval);
+  add_generate(*eval);
 }
 
 }  // namespace lamina

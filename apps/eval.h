@@ -7,5 +7,6 @@ namespace lamina {
 
 void add_passkey(CLI::App& eval);
 void add_retrieval(CLI::App& eval);
+void add_generate(CLI::App& eval);
 
 }  // namespace lamina

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lamina eval retrieval and passkey as users call them, on tiny random models: what is printed, not how good."""
+"""lamina eval retrieval, passkey and generate as users call them, on tiny random models: what is printed, not how good."""
 
 import json
 import re
@@ -87,6 +87,70 @@ class RetrievalTest(ProgramTest):
         for pattern, text in [("line 2: expected an object with strings", passkey("a") + "{"), ("no items", "\n"),
                               ('line 1: the input does not hold the target "z"', '{"input": "a b", "target": "z"}')]:
             self.refused(1, f"items.jsonl: {pattern}", *line, "-f", self.file("items.jsonl", text))
+
+
+class GenerateTest(ProgramTest):
+    LINE = ["eval", "generate", *KV, "-n", 12, "-o", "json"]
+    SAMPLE = ["text", "tokens", "rouge_l", "repetition", "first_difference"]
+
+    def questions(self):
+        return self.file("q.jsonl", "".join(json.dumps({"question": f"What is {i} and {i}?", "answer": f"#### {2 * i}"}) + "\n"
+                                            for i in range(6)))
+
+    def check(self, result, items, keys):
+        self.assertEqual(result["items"], items)
+        self.assertEqual([row["kv_spec"] for row in result["specs"]], SPECS)
+        self.assertEqual(result["specs"][0], result["dense"])
+        self.assertEqual((result["dense"]["same"], result["dense"]["rouge_l"]), (1, 1))
+        for row in result["specs"]:
+            self.assertEqual(len(row["samples"]), items)
+            for sample, dense in zip(row["samples"], result["dense"]["samples"], strict=True):
+                self.assertEqual(list(sample), keys)
+                self.assertEqual(sample["first_difference"] is None, sample == dense)
+                self.assertLessEqual(sample["tokens"], 12)
+        self.assertLess(result["specs"][1]["kept_fraction"], 1)
+
+    def test_a_text_is_continued(self):
+        text = self.file("text.txt", " ".join(f"on hill {i * i} rain fell, not on {i ** 3}." for i in range(60)))
+        for model in [LLAMA, GEMMA]:
+            line = [*self.LINE, "-m", model, "-f", text, "--prompt", 64, "--limit", 3]
+            one = self.ok(*line, "-t", 1)
+            self.assertEqual(one, self.ok(*line, "-t", 2))
+            result = json.loads(one)
+            self.check(result, 3, self.SAMPLE)
+            streaming = result["specs"][1]
+            self.assertEqual(streaming["first_difference"] is None, streaming["same"] == 1)
+            self.assertEqual(streaming["same"] == 1, model == GEMMA)  # whose layers mostly see a few tokens only
+            self.assertIsNone(result["dense"]["agreement"])
+            self.assertEqual(result["dense"]["prompt_tokens"], 64)
+
+    def test_questions_are_answered(self):
+        line = [*self.LINE, "-m", LLAMA, "--data", self.questions()]
+        result = self.json(*line, "--shots", 2, "--limit", 3)
+        self.check(result, 3, [*self.SAMPLE, "answer", "agrees", "right"])
+        self.assertEqual(result["dense"]["agreement"], 1)
+        self.assertEqual(self.json(*line, "--shots", 2)["items"], 4)
+        self.assertGreater(result["dense"]["prompt_tokens"], self.json(*line, "--shots", 0)["dense"]["prompt_tokens"])
+
+    def test_a_table_by_default(self):
+        out = self.ok(*self.LINE[:-2], "-m", LLAMA, "--data", self.questions(), "--limit", 1).decode().splitlines()
+        self.assertEqual(len(out), 7)
+        self.assertRegex(out[3], r"^ +100\.0 % .* full \(dense\)$")
+
+    def test_bad_input(self):
+        line = ["eval", "generate", "-m", LLAMA]
+        self.refused(2, "--data or --file is required", *line)
+        self.refused(2, "excludes", *line, "--data", "x", "-f", "y")
+        self.refused(1, "missing: cannot open", *line, "--data", "missing")
+        good = '{"question": "a", "answer": "1"}\n'
+        for pattern, text in [("line 2: not JSON", good + "{"), ('line 2: no string "question"', good + '{"answer": "1"}'),
+                              ('line 2: no string "answer"', good + '{"question": "1", "answer": 1}'),
+                              ('line 1: "answer" names no number', '{"question": "a", "answer": "b"}'),
+                              ("1 questions, 4 of them are to be shown", good)]:
+            self.refused(1, f"q.jsonl: {pattern}", *line, "--data", self.file("q.jsonl", text))
+        text = self.file("text.txt", "in the rain " * 400)
+        self.refused(1, r"a prompt has 500 tokens and -n is 128, the context has 512$", *line, "-f", text, "--prompt", 500)
+        self.refused(1, "the text has", *line, "-f", self.file("short.txt", "in"), "--prompt", 64)
 
 
 if __name__ == "__main__":
