@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 64, 16, 28, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 360, 64, 150, 28, 44
 COLOURS = ["#3b7dd8", "#d9772b", "#3a9d5d", "#a259c4", "#c23b4b", "#7a7a7a"]
 STYLE = ("<style>text{font:12px sans-serif;fill:#333}.axis{stroke:#777;fill:none}.grid{stroke:#7773}"
          "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>")
@@ -65,10 +65,10 @@ def plot(title, x_name, y_name, series, *, lines=True, log_x=False, log_y=False,
             out.append(f'<circle cx="{x(p[0]):.1f}" cy="{y(p[1]):.1f}" r="4" fill="{colour}">'
                        f'<title>{escape(name_of)}{number(p[0])}, {number(p[1])}</title></circle>')
             if labels and len(p) > 2:
-                near_end = x(p[0]) > WIDTH - 190
+                near_end = x(p[0]) > WIDTH - RIGHT - 120
                 out.append(f'<text x="{x(p[0]) + (-7 if near_end else 7):.1f}" y="{y(p[1]) - 5:.1f}" font-size="10" '
                            f'text-anchor="{"end" if near_end else "start"}">{escape(p[2])}</text>')
         if len(series) > 1:
-            out.append(f'<circle cx="{WIDTH - 170}" cy="{TOP + 8 + 16 * i}" r="4" fill="{colour}"/>'
-                       f'<text x="{WIDTH - 160}" y="{TOP + 12 + 16 * i}">{escape(name)}</text>')
+            out.append(f'<circle cx="{WIDTH - RIGHT + 16}" cy="{TOP + 8 + 16 * i}" r="4" fill="{colour}"/>'
+                       f'<text x="{WIDTH - RIGHT + 26}" y="{TOP + 12 + 16 * i}">{escape(name)}</text>')
     return "\n".join(out) + "\n</svg>\n"

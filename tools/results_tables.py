@@ -107,7 +107,7 @@ def minicache_plots():
                 "KL to the full cache", {"half of the layers": list(zip(turns, by_turn, strict=True))})
     text += draw("minicache-keep", "MiniCache on SmolLM2: rows kept apart", "compression ratio at 640 tokens", "KL to the full cache",
                  {f"rule={rule}": [(float(row["ratio"]), float(row["KL"]), f"keep={k}") for k, row in zip(keeps, some, strict=True)]
-                  for rule, some in kept.items()}, labels=True)
+                  for rule, some in kept.items()})
     text += draw("minicache-start", "MiniCache on SmolLM2: the first layer that is merged", "start, as a share of the layers",
                  "KL to the full cache", {"all pairs from start on": list(zip(starts, by_start, strict=True))})
     return (text + "\nThe paper's ablations: t = 0.6 best (here 0.4 to 0.6 are alike), retention beyond 5 % buys little (here it buys "
