@@ -213,6 +213,7 @@ void add_eval(CLI::App& program) {
   CLI::App* eval = program.add_subcommand("eval", "measure quality");
   eval->require_subcommand(1);
   add_perplexity(*eval);
+  add_choice(*eval);
   add_passkey(*eval);
 }
 

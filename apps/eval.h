@@ -5,6 +5,7 @@
 
 namespace lamina {
 
+void add_choice(CLI::App& eval);
 void add_passkey(CLI::App& eval);
 
 }  // namespace lamina

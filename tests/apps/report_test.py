@@ -352,7 +352,7 @@ class HelpTest(ProgramTest):
                 (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
                 (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
                              "--threads", "--output", "--parallel", "--kv-budget", "--machine", "--profile"]),
-                (["eval"], ["ppl"]),
+                (["eval"], ["ppl", "passkey", "choice"]),
                 (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
                 (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:
             for flag in ["-h", "--help"]:
