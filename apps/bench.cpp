@@ -21,6 +21,7 @@
 #include "bench_profile.h"
 #include "bench_report.h"
 #include "common.h"
+#include "engine/step_bytes.h"
 
 namespace lamina {
 namespace {

@@ -50,10 +50,4 @@ class Feed {
 
 std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed);
 
-// Bytes that decoding one more token streams from the cache: every tile of every segment, once for each layer that
-// reads it, and the positions.
-std::size_t bytes_read(KvSequence& kv);
-// All weights once, but for keys and values of layers that read another layer's.
-std::size_t bytes_read(const Weights& weights, const LayerMap& map);
-
 }  // namespace lamina

@@ -18,6 +18,7 @@
 #include "bench_feed.h"
 #include "common.h"
 #include "engine/machine.h"
+#include "engine/step_bytes.h"
 #include "kernels/kernels.h"
 #include "machine_info.h"
 #include "model/tokenizer_data.h"

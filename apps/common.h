@@ -119,6 +119,7 @@ void add_chat(CLI::App& program);
 void add_plan(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_eval(CLI::App& program);
+void add_doctor(CLI::App& program);
 void add_search(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_profile(CLI::App& program);

@@ -3,7 +3,6 @@
 #include "eval.h"
 
 #include <cstdint>
-#include <iostream>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,26 +11,19 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "common.h"
+#include "engine/base_file.h"
 #include "engine/score.h"
+#include "eval_perplexity.h"
 
 namespace lamina {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct Arguments {
   ModelArguments model;
-  std::string file, base, reference, reference_tokens, output = "text";
+  std::string file, base, save_base, base_file, reference, reference_tokens, output = "text";
   int windows = 0;            // 0: as many as the file has
   int first = 0;              // 0: the middle of the window and one
   int prompt = 0, score = 0;  // both 0: each window is one prompt
-};
-
-struct Evaluation {
-  std::string what;           // one line
-  std::vector<Score> scores;  // [spec]
-  std::string base;           // its spec; empty: none
-  std::size_t windows = 1;
 };
 
 // Counts tokens; the first call after Ctrl-C throws, so nothing is printed of what was not finished.
@@ -48,19 +40,50 @@ Windows cut(const Arguments& args, const Loaded& loaded, std::size_t size) {
                  tokenizer.add_bos() ? tokenizer.bos() : std::nullopt);
 }
 
+// Base logits that come from a file, or go to one.
+class BaseFiles {
+ public:
+  BaseFiles(const Arguments& args, const Loaded& loaded, const Windows& windows, std::size_t first,
+            const std::string& protocol, const KvSpec* base) {
+    if (!args.base_file.empty())
+      from_.emplace(args.base_file).expect(base_text(loaded.model, windows, first, protocol, ""));
+    if (args.save_base.empty()) return;
+    require(base != nullptr || loaded.specs.size() == 1,
+            "--save-base keeps the logits of one spec, --kv has {}: name the one as --base, or as the only --kv",
+            loaded.specs.size());
+    const std::string& spec = base != nullptr ? base->text() : loaded.spec()->text();
+    to_.emplace(args.save_base, base_text(loaded.model, windows, first, protocol, spec));
+  }
+
+  BaseRows rows() { return {.from = from_ ? &*from_ : nullptr, .to = to_ ? &*to_ : nullptr}; }
+  std::string spec() const { return from_ ? from_->text().spec : ""; }
+  void finish() {
+    if (to_) to_->finish();
+  }
+
+ private:
+  std::optional<BaseFile> from_;
+  std::optional<BaseWriter> to_;
+};
+
 Evaluation windows(const Arguments& args, Loaded& loaded) {
   const auto size = static_cast<std::size_t>(loaded.context);
   const std::size_t first = args.first > 0 ? static_cast<std::size_t>(args.first) : size / 2 + 1;
   require(first < size, "--first is {}, expected less than the window's {} tokens (-c)", first, size);
   const Windows windows = cut(args, loaded, size);
+  BaseFiles base(args, loaded, windows, first, "windows", nullptr);
   Progress progress("tokens", size * windows.count() * loaded.specs.size());
   const Scorer scorer(loaded.model, loaded.pool, args.model.batch, report(progress));
   Evaluation result{
       .what = fmt::format("{} windows of {} tokens, each scored from token {} on", windows.count(), size, first),
+      .specs = loaded.specs,
       .scores = {},
-      .base = {},
-      .windows = windows.count()};
-  for (const auto& spec : loaded.specs) result.scores.push_back(scorer.score_windows(spec, windows, first));
+      .windows = windows.count(),
+      .base_spec = base.spec(),
+      .base_file = args.base_file};
+  for (const auto& spec : loaded.specs)
+    result.scores.push_back(scorer.score_windows(spec, windows, first, base.rows()));
+  base.finish();
   return result;
 }
 
@@ -75,13 +98,18 @@ Evaluation continuations(const Arguments& args, Loaded& loaded) {
   if (!args.base.empty())
     base = std::make_shared<KvSpec>(KvSpec::parse(args.base, loaded.model.shape(), UpwardMaps::kAny));
   const Windows windows = cut(args, loaded, size);
+  BaseFiles files(args, loaded, windows, prompt, "continuations", base.get());
   Progress progress("tokens", size * windows.count() * (loaded.specs.size() + (base ? 1 : 0)));
   const Scorer scorer(loaded.model, loaded.pool, args.model.batch, report(progress));
-  return {.what = fmt::format("{} windows: a prompt of {} tokens, then {} fed one at a time and scored",
-                              windows.count(), args.prompt, args.score),
-          .scores = scorer.score_continuations(loaded.specs, base, windows, prompt),
-          .base = base ? base->text() : "",
-          .windows = windows.count()};
+  Evaluation result{.what = fmt::format("{} windows: a prompt of {} tokens, then {} fed one at a time and scored",
+                                        windows.count(), args.prompt, args.score),
+                    .specs = loaded.specs,
+                    .scores = scorer.score_continuations(loaded.specs, base, windows, prompt, files.rows()),
+                    .windows = windows.count(),
+                    .base_spec = base ? base->text() : files.spec(),
+                    .base_file = args.base_file};
+  files.finish();
+  return result;
 }
 
 std::vector<Token> reference_tokens(const std::string& path) {
@@ -110,57 +138,11 @@ Evaluation reference(const Arguments& args, Loaded& loaded) {
   Progress progress("tokens", tokens.size() * loaded.specs.size());
   const Scorer scorer(loaded.model, loaded.pool, args.model.batch, report(progress));
   Evaluation result{.what = fmt::format("{} tokens as one prompt, all but the first scored", tokens.size()),
+                    .specs = loaded.specs,
                     .scores = {},
-                    .base = args.reference};
+                    .reference = args.reference};
   for (const auto& spec : loaded.specs) result.scores.push_back(scorer.score_reference(spec, tokens, logits));
   return result;
-}
-
-Json to_json(const Arguments& args, const Loaded& loaded, const Evaluation& evaluation, std::size_t i) {
-  const Score& score = evaluation.scores[i];
-  const Summary summary = summarize(score.tokens, score.compared);
-  const auto& base = summary.base;
-  const auto or_null = [&](double Summary::Comparison::*value) { return base ? Json((*base).*value) : Json(nullptr); };
-  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), score.kv_length));
-  return {{"kv_spec", loaded.specs[i]->text()},
-          {"perplexity", summary.perplexity},
-          {"tokens", score.tokens.size()},
-          {"kl_mean", or_null(&Summary::Comparison::kl_mean)},
-          {"kl_median", or_null(&Summary::Comparison::kl_median)},
-          {"kl_p99", or_null(&Summary::Comparison::kl_p99)},
-          {"top1_agreement", or_null(&Summary::Comparison::top1_agreement)},
-          {"kept_fraction", score.kept_fraction},
-          {"kv_bytes", score.kv_bytes},
-          {"kv_ratio", dense / score.kv_bytes},
-          {"base_spec", base && args.reference.empty() ? Json(evaluation.base) : Json(nullptr)},
-          {"reference", args.reference.empty() ? Json(nullptr) : Json(args.reference)},
-          {"base_perplexity", or_null(&Summary::Comparison::base_perplexity)},
-          {"windows", evaluation.windows},
-          {"kv_length", score.kv_length},
-          {"seconds", score.seconds},
-          {"merged_layers", 2 * loaded.specs[i]->minicache.pairs.size()},
-          {"apart_fraction",
-           score.merged.merged + score.merged.apart ? Json(score.merged.apart_fraction()) : Json(nullptr)}};
-}
-
-void print_table(const Evaluation& evaluation, const std::vector<Json>& rows, const Loaded& loaded) {
-  const auto cell = [](const Json& value, int digits) {
-    return value.is_null() ? std::string("-") : fmt::format("{:.{}f}", value.get<double>(), digits);
-  };
-  fmt::print("{}\n", evaluation.what);
-  if (!evaluation.base.empty())
-    fmt::print("KL and top-1 beside {}, perplexity {}\n", evaluation.base, cell(rows.front()["base_perplexity"], 4));
-  fmt::print("bytes and ratio to dense f16 at {} tokens\n", rows.front()["kv_length"].get<Pos>());
-  fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>11} {:>6}  {}\n", "perplexity", "tokens", "KL mean",
-             "median", "99 %", "top-1", "kept", "apart", "kv bytes", "ratio", "kv");
-  for (const Json& row : rows)
-    fmt::print("{:>10} {:>7} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>11} {:>6}  {}\n", cell(row["perplexity"], 4),
-               row["tokens"].get<std::size_t>(), cell(row["kl_mean"], 6), cell(row["kl_median"], 6),
-               cell(row["kl_p99"], 6), cell(row["top1_agreement"], 4), cell(row["kept_fraction"], 4),
-               cell(row["apart_fraction"], 4), cell(row["kv_bytes"], 0), cell(row["kv_ratio"], 2),
-               row["kv_spec"].get<std::string>());
-  for (const auto& spec : loaded.specs)
-    if (!merged_layers(*spec).empty()) fmt::print("{}: {}\n", spec->text(), merged_layers(*spec));
 }
 
 void run(const Arguments& args) {
@@ -169,12 +151,10 @@ void run(const Arguments& args) {
   const Evaluation evaluation = !args.reference.empty() ? reference(args, loaded)
                                 : args.prompt > 0       ? continuations(args, loaded)
                                                         : windows(args, loaded);
-  std::vector<Json> rows;
-  for (std::size_t i = 0; i < evaluation.scores.size(); ++i) rows.push_back(to_json(args, loaded, evaluation, i));
   if (args.output == "json")
-    std::cout << (rows.size() == 1 ? rows.front() : Json(rows)).dump(2) << '\n';
+    print_json(evaluation, loaded.model.shape());
   else
-    print_table(evaluation, rows, loaded);
+    print_table(evaluation, loaded.model.shape());
 }
 
 void add_perplexity(CLI::App& eval) {
@@ -196,12 +176,25 @@ void add_perplexity(CLI::App& eval) {
                            ->check(CLI::Range(1, 1 << 24));
   prompt->needs(score)->excludes(context)->excludes(first);
   score->needs(prompt);
-  app->add_option("--base", args->base, "KV spec to compare with on the same tokens")->needs(prompt);
+  CLI::Option* base =
+      app->add_option("--base", args->base, "KV spec to compare with on the same tokens")->needs(prompt);
+  CLI::Option* save = app->add_option("--save-base", args->save_base,
+                                      "keep the base's logits, or without --base those of --kv, in this file");
+  CLI::Option* saved = app->add_option("--base-file", args->base_file,
+                                       "compare with the logits that --save-base kept of the same tokens")
+                           ->excludes(base)
+                           ->excludes(save);
   CLI::Option* reference =
       app->add_option("--reference", args->reference, "compare with these logits: raw float32 [tokens][vocab]");
   CLI::Option* tokens = app->add_option("--reference-tokens", args->reference_tokens,
                                         "JSON with the \"tokens\" that they are of, scored as one prompt");
-  reference->needs(tokens)->excludes(file)->excludes(windows)->excludes(first)->excludes(prompt);
+  reference->needs(tokens)
+      ->excludes(file)
+      ->excludes(windows)
+      ->excludes(first)
+      ->excludes(prompt)
+      ->excludes(save)
+      ->excludes(saved);
   tokens->needs(reference);
   app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   app->callback([args] { run(*args); });

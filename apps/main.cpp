@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina: one program, a subcommand for each job. Results go to stdout, everything else to stderr. Exit status 0, or 1
-// for an error of a file or a value, 2 for a wrong command line, 130 after Ctrl-C.
+// for an error of a file or a value and for a red finding of the doctor, 2 for a wrong command line, 130 after Ctrl-C.
 #include <malloc.h>
 
 #include <array>
@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   lamina::add_plan(program);
   lamina::add_bench(program);
   lamina::add_eval(program);
+  lamina::add_doctor(program);
   lamina::add_search(program);
   lamina::add_profile(program);
   lamina::add_tokenize(program);
@@ -67,6 +68,8 @@ int main(int argc, char** argv) {
     return lamina::interrupted() ? 130 : 0;
   } catch (const CLI::Success& success) {
     return program.exit(success);
+  } catch (const CLI::RuntimeError& verdict) {  // the command has said why
+    return verdict.get_exit_code();
   } catch (const CLI::ParseError& error) {
     std::cerr << "lamina: " << message(error, program) << " (see lamina --help)\n";
     return 2;

@@ -50,11 +50,11 @@ double magnitude(const RopeConfig& config) {
 
 }  // namespace
 
-Rope::Rope(RopeConfig config)
+Rope::Rope(RopeConfig config, Isa isa)
     : config_(std::move(config)),
       frequency_(frequencies(config_)),
       magnitude_(magnitude(config_)),
-      rotate_(config_.interleaved ? kernels(chosen_isa()).rotate_pairs : kernels(chosen_isa()).rotate_halves) {
+      rotate_(config_.interleaved ? kernels(isa).rotate_pairs : kernels(isa).rotate_halves) {
   assert(config_.dims % 2 == 0);
   assert(config_.frequency_factors.empty() || config_.frequency_factors.size() == frequency_.size());
 }

@@ -31,7 +31,7 @@ struct RopeConfig {
 
 class Rope {
  public:
-  explicit Rope(RopeConfig config);
+  explicit Rope(RopeConfig config, Isa isa = chosen_isa());
 
   int dims() const { return config_.dims; }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "model/model_identity.h"
 
 namespace lamina {
 namespace {
@@ -16,6 +17,44 @@ void add_cache(Score& score, const KvSequence& kv, std::size_t windows) {
   score.kept_fraction += kv.kept_fraction() / static_cast<double>(windows);
   score.kv_bytes += static_cast<double>(kv.bytes().total()) / static_cast<double>(windows);
 }
+
+// A window's logits of the base, in continuations.
+class BaseWindow {
+ public:
+  // windows: of scored tokens so many. `is_run`: the first spec is the base and not scored itself.
+  BaseWindow(std::size_t scored, std::size_t vocab, bool is_run, const BaseRows& rows)
+      : vocab_(vocab), is_run_(is_run), rows_(rows), logits_(is_compared() || rows.to ? scored * vocab : 0) {}
+
+  bool is_compared() const { return is_run_ || rows_.from != nullptr; }
+
+  void begin(std::size_t window, ThreadPool& pool) {
+    if (rows_.from == nullptr) return;
+    const std::size_t scored = logits_.size() / vocab_;
+    pool.parallel_for(static_cast<int>(scored), [&](int token, int) {
+      rows_.from->read(window * scored + static_cast<std::size_t>(token), row(static_cast<std::size_t>(token)));
+    });
+  }
+
+  // Takes the logits before a scored token of spec `i`: into the window, or as a score.
+  void add(std::size_t i, Token next, std::size_t token, std::span<const float> logits, Score& score) {
+    const bool is_base = is_run_ && i == 0;
+    if (is_base || (rows_.to != nullptr && !is_run_)) std::ranges::copy(logits, row(token).begin());
+    if (!is_base)
+      score.tokens.push_back(is_compared() ? compare_token(row(token), logits, next) : score_token(logits, next));
+  }
+
+  void end(ThreadPool& pool) {
+    if (rows_.to != nullptr) rows_.to->add(logits_, pool);
+  }
+
+ private:
+  std::span<float> row(std::size_t token) { return std::span(logits_).subspan(token * vocab_, vocab_); }
+
+  std::size_t vocab_;
+  bool is_run_;
+  BaseRows rows_;
+  std::vector<float> logits_;  // [scored token][vocab]
+};
 
 }  // namespace
 
@@ -44,14 +83,38 @@ std::pair<std::size_t, std::size_t> scored_rows(std::size_t begin, std::size_t r
   return from < to ? std::pair{from - begin, to - begin} : std::pair{rows, rows};
 }
 
-Score Scorer::score_windows(const std::shared_ptr<const KvSpec>& spec, const Windows& windows,
-                            std::size_t first) const {
+BaseText base_text(const Model& model, const Windows& windows, std::size_t first, std::string protocol,
+                   std::string spec) {
+  BaseText text{.model = model.config().name,
+                .identity = model_identity(model.file()),
+                .spec = std::move(spec),
+                .protocol = std::move(protocol),
+                .vocab = static_cast<std::size_t>(model.config().vocab),
+                .windows = windows.count(),
+                .size = windows.size(),
+                .first = first};
+  for (std::size_t w = 0; w < windows.count(); ++w) {
+    const std::vector<Token> window = windows[w];
+    text.tokens.insert(text.tokens.end(), window.begin(), window.end());
+  }
+  return text;
+}
+
+Score Scorer::score_windows(const std::shared_ptr<const KvSpec>& spec, const Windows& windows, std::size_t first,
+                            const BaseRows& rows) const {
   Session session = this->session(spec, windows.size());
-  Score score;
+  Score score{.tokens = {}, .compared = rows.from != nullptr};
+  const std::size_t scored = windows.size() - first;
   const Stopwatch watch;
   for (std::size_t w = 0; w < windows.count(); ++w) {
+    BaseOf base;
+    if (rows.from != nullptr)
+      base = [&, w](std::size_t token, std::vector<float>& room) {
+        rows.from->read(w * scored + token - first, room);
+        return std::span<const float>(room);
+      };
     session.reset();
-    score_prompt(session, windows[w], first, {}, score);
+    score_prompt(session, windows[w], first, base, rows.to, score);
     add_cache(score, session.kv(), windows.count());
   }
   score.seconds = watch.seconds();
@@ -59,25 +122,19 @@ Score Scorer::score_windows(const std::shared_ptr<const KvSpec>& spec, const Win
 }
 
 std::vector<Score> Scorer::score_continuations(Specs specs, const std::shared_ptr<const KvSpec>& base,
-                                               const Windows& windows, std::size_t prompt) const {
-  assert(1 <= prompt && prompt < windows.size());
+                                               const Windows& windows, std::size_t prompt, const BaseRows& rows) const {
+  assert(1 <= prompt && prompt < windows.size() && !(base && rows.from) && (!rows.to || base || specs.size() == 1));
   std::vector<std::shared_ptr<const KvSpec>> all(specs.begin(), specs.end());
   if (base) all.insert(all.begin(), base);  // its logits are wanted first
   const auto context = static_cast<Pos>(windows.size());
   const auto groups = shared_prompts(all, model_.shape(), context);
-  const auto vocab = static_cast<std::size_t>(model_.config().vocab);
-  std::vector<float> base_logits(base ? (windows.size() - prompt) * vocab : 0);  // [scored token][vocab]
-  std::vector<Score> scores(all.size(), Score{.tokens = {}, .compared = base != nullptr});
-  const auto on_logits = [&](std::size_t i, Token next, std::size_t token, std::span<const float> logits) {
-    const auto row = std::span(base_logits).subspan(base ? token * vocab : 0, base ? vocab : 0);
-    if (base && i == 0)
-      std::ranges::copy(logits, row.begin());
-    else
-      scores[i].tokens.push_back(base ? compare_token(row, logits, next) : score_token(logits, next));
-  };
+  BaseWindow base_window(windows.size() - prompt, static_cast<std::size_t>(model_.config().vocab), base != nullptr,
+                         rows);
+  std::vector<Score> scores(all.size(), Score{.tokens = {}, .compared = base_window.is_compared()});
   for (std::size_t w = 0; w < windows.count(); ++w) {
     const std::vector<Token> window = windows[w];
     check(window);
+    base_window.begin(w, pool_);
     for (const std::vector<std::size_t>& group : groups) {
       const Stopwatch prompt_watch;
       Prompted prompted = prompt_all(model_, pool_, all, group, context, batch_, std::span(window).first(prompt),
@@ -87,12 +144,14 @@ std::vector<Score> Scorer::score_continuations(Specs specs, const std::shared_pt
         const std::size_t i = group[member];
         Session& session = prompted.sessions[member];
         const Stopwatch watch;
-        continue_window(session, prompted.logits, window, prompt,
-                        [&](std::size_t token, auto logits) { on_logits(i, window[prompt + token], token, logits); });
+        continue_window(session, prompted.logits, window, prompt, [&](std::size_t token, auto logits) {
+          base_window.add(i, window[prompt + token], token, logits, scores[i]);
+        });
         scores[i].seconds += watch.seconds() + shared;
         add_cache(scores[i], session.kv(), windows.count());
       }
     }
+    base_window.end(pool_);
   }
   if (base) scores.erase(scores.begin());
   return scores;
@@ -103,8 +162,12 @@ Score Scorer::score_reference(const std::shared_ptr<const KvSpec>& spec, std::sp
   require(tokens.size() >= 2, "the reference has {} tokens, expected at least 2", tokens.size());
   Session session = this->session(spec, tokens.size());
   Score score{.tokens = {}, .compared = true};
+  const std::size_t vocab = static_cast<std::size_t>(model_.config().vocab);
   const Stopwatch watch;
-  score_prompt(session, tokens, 1, reference, score);
+  score_prompt(
+      session, tokens, 1,
+      [&](std::size_t token, std::vector<float>&) { return reference.subspan((token - 1) * vocab, vocab); }, nullptr,
+      score);
   add_cache(score, session.kv(), 1);
   score.seconds = watch.seconds();
   return score;
@@ -129,22 +192,24 @@ std::function<bool(std::size_t)> Scorer::prompt_progress(std::size_t specs) cons
   };
 }
 
-void Scorer::score_prompt(Session& session, std::span<const Token> window, std::size_t first,
-                          std::span<const float> reference, Score& score) const {
+void Scorer::score_prompt(Session& session, std::span<const Token> window, std::size_t first, const BaseOf& base,
+                          BaseWriter* to, Score& score) const {
   check(window);
   const auto vocab = static_cast<std::size_t>(model_.config().vocab);
+  std::vector<std::vector<float>> rooms(static_cast<std::size_t>(pool_.threads()),
+                                        std::vector<float>(base ? vocab : 0));
   const auto on_logits = [&](std::size_t begin, std::span<const float> logits) {
-    const auto [from, to] = scored_rows(begin, logits.size() / vocab, first, window.size());
-    const std::size_t scored = score.tokens.size(), start = from;
-    score.tokens.resize(scored + to - from);
-    pool_.parallel_for(static_cast<int>(to - from), [&](int task, int) {
-      const std::size_t row = start + static_cast<std::size_t>(task);
+    const auto [from, end] = scored_rows(begin, logits.size() / vocab, first, window.size());
+    const std::size_t scored = score.tokens.size(), start = from, rows = end - from;
+    score.tokens.resize(scored + rows);
+    pool_.parallel_for(static_cast<int>(rows), [&](int task, int thread) {
+      const std::size_t row = start + static_cast<std::size_t>(task), token = begin + row + 1;
       const auto ours = logits.subspan(row * vocab, vocab);
-      const Token next = window[begin + row + 1];
       score.tokens[scored + row - start] =
-          reference.empty() ? score_token(ours, next)
-                            : compare_token(reference.subspan((begin + row) * vocab, vocab), ours, next);
+          base ? compare_token(base(token, rooms[static_cast<std::size_t>(thread)]), ours, window[token])
+               : score_token(ours, window[token]);
     });
+    if (to != nullptr) to->add(logits.subspan(start * vocab, rows * vocab), pool_);
   };
   session.score(window, on_logits, prompt_progress(), first - 1);
 }

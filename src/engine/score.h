@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "engine/base_file.h"
 #include "engine/session.h"
 #include "engine/shared_prompt.h"
 #include "engine/statistics.h"
@@ -44,6 +45,15 @@ class Windows {
 std::pair<std::size_t, std::size_t> scored_rows(std::size_t begin, std::size_t rows, std::size_t first_token,
                                                 std::size_t window);
 
+// The base's logits beyond those of a spec that is run beside: they come from a file, or go to one.
+struct BaseRows {
+  const BaseFile* from = nullptr;
+  BaseWriter* to = nullptr;
+};
+// What the rows of a base for such a score are of: for a writer, and for BaseFile::expect.
+BaseText base_text(const Model& model, const Windows& windows, std::size_t first, std::string protocol,
+                   std::string spec);
+
 struct Score {
   std::vector<TokenScore> tokens;  // [window][scored token]
   bool compared = false;           // with a base
@@ -62,11 +72,13 @@ class Scorer {
   Scorer(Model& model, ThreadPool& pool, int batch, OnProgress progress)
       : model_(model), pool_(pool), batch_(batch), progress_(std::move(progress)) {}
 
-  Score score_windows(const std::shared_ptr<const KvSpec>& spec, const Windows& windows, std::size_t first) const;
-  // [spec]. All specs share the base's run, and prompts where they can; base null: nothing to compare with. Holds the
-  // base's logits of a window.
+  // rows.to: gets the logits of this spec.
+  Score score_windows(const std::shared_ptr<const KvSpec>& spec, const Windows& windows, std::size_t first,
+                      const BaseRows& rows = {}) const;
+  // [spec]. All specs share the base's run, and prompts where they can; base null and no rows.from: nothing to compare
+  // with. rows.to: gets the logits of the base, or without one of the only spec. Holds the base's logits of a window.
   std::vector<Score> score_continuations(Specs specs, const std::shared_ptr<const KvSpec>& base, const Windows& windows,
-                                         std::size_t prompt) const;
+                                         std::size_t prompt, const BaseRows& rows = {}) const;
   // One prompt of these tokens, all but the first scored, against logits [tokens][vocab] from elsewhere.
   Score score_reference(const std::shared_ptr<const KvSpec>& spec, std::span<const Token> tokens,
                         std::span<const float> reference) const;
@@ -74,12 +86,14 @@ class Scorer {
  private:
   // Called for each scored token, counted from 0, with the logits before it.
   using OnLogits = std::function<void(std::size_t token, std::span<const float> logits)>;
+  // The base's logits [vocab] that predict this token of the window; `room` [vocab] is for where they are not at hand.
+  using BaseOf = std::function<std::span<const float>(std::size_t token, std::vector<float>& room)>;
 
   Session session(const std::shared_ptr<const KvSpec>& spec, std::size_t context) const;
   std::function<bool(std::size_t)> prompt_progress(std::size_t specs = 1) const;
   void check(std::span<const Token> tokens) const;
-  void score_prompt(Session& session, std::span<const Token> window, std::size_t first,
-                    std::span<const float> reference, Score& score) const;
+  void score_prompt(Session& session, std::span<const Token> window, std::size_t first, const BaseOf& base,
+                    BaseWriter* to, Score& score) const;
   // After the prompt, whose last token the logits are of.
   void continue_window(Session& session, std::span<const float> logits, std::span<const Token> window,
                        std::size_t prompt, const OnLogits& on_logits) const;

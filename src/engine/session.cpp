@@ -24,7 +24,8 @@ Session::Session(Model& model, ThreadPool& pool, Options options)
                               : std::make_shared<BlockPool>(
                                     model.shape(), session_bytes(model.shape(), *options_.spec, options_.context),
                                     options_.spec->widest())),
-      kv_(options_.spec, model.shape(), *blocks_) {
+      kv_(options_.spec, model.shape(), *blocks_),
+      work_(options_.isa) {
   require(options_.batch >= 1, "batch size is {}, expected at least 1", options_.batch);
   require(options_.context >= 1, "context size is {}, expected at least 1", options_.context);
 }

@@ -22,6 +22,7 @@ class Session {
     // one step whatever it says: working memory then grows with the prompt.
     int batch = 512;
     std::shared_ptr<BlockPool> blocks{};  // null: a pool of its own
+    Isa isa = chosen_isa();               // of the forward pass; rows are encoded by the chosen one's kernels
   };
 
   // Called after each step of a prompt with the number of its tokens done so far; false stops there.

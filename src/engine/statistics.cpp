@@ -72,10 +72,39 @@ struct Row {
   double log_sum = 0;  // ln of the sum of exp(x)
 };
 
-double perplexity(std::span<const TokenScore> scores, double TokenScore::*nll) {
+constexpr double kNormal95 = 1.959963984540054;  // 95 % of a normal distribution lie so many deviations around its mean
+
+double mean(std::span<const double> values) {
   double total = 0;
-  for (const TokenScore& score : scores) total += score.*nll;
-  return std::exp(total / static_cast<double>(scores.size()));
+  for (const double x : values) total += x;
+  return total / static_cast<double>(values.size());
+}
+
+template <class Fn>
+std::vector<double> each_score(std::span<const TokenScore> scores, Fn fn) {
+  std::vector<double> values(scores.size());
+  std::ranges::transform(scores, values.begin(), fn);
+  return values;
+}
+
+Interval exp(Interval x) { return {std::exp(x.low), std::exp(x.high)}; }
+
+Summary::Comparison compare(std::span<const TokenScore> scores) {
+  const std::vector<double> kl = each_score(scores, &TokenScore::kl);
+  const std::vector<double> more = each_score(scores, [](const TokenScore& s) { return s.nll - s.base_nll; });
+  const auto same = static_cast<std::size_t>(std::ranges::count(scores, true, &TokenScore::same_top));
+  const double kl_mean = mean(kl), kl_error = standard_error(kl), ln_ratio_error = standard_error(more);
+  const Interval around_kl = around(kl_mean, kl_error);
+  return {.base_perplexity = std::exp(mean(each_score(scores, &TokenScore::base_nll))),
+          .kl_mean = kl_mean,
+          .kl_median = quantile(kl, 0.5),
+          .kl_p99 = quantile(kl, 0.99),
+          .top1_agreement = static_cast<double>(same) / static_cast<double>(scores.size()),
+          .kl_error = kl_error,
+          .ln_ratio_error = ln_ratio_error,
+          .kl = {around_kl.low < 0 ? 0 : around_kl.low, around_kl.high},
+          .top1 = wilson(same, scores.size()),
+          .ratio = exp(around(mean(more), ln_ratio_error))};
 }
 
 }  // namespace
@@ -102,22 +131,44 @@ Summary summarize(std::span<const TokenScore> scores, bool compared) {
   for (const TokenScore& score : scores)
     require(std::isfinite(score.nll) && std::isfinite(score.base_nll) && std::isfinite(score.kl),
             "scored token {} has logits that are not finite", &score - scores.data());
-  Summary summary{.perplexity = perplexity(scores, &TokenScore::nll), .base = {}};
-  if (!compared) return summary;
-  std::vector<double> kl;
-  double total = 0, same = 0;
-  for (const TokenScore& score : scores) {
-    kl.push_back(score.kl);
-    total += score.kl;
-    same += score.same_top ? 1 : 0;
-  }
-  const auto n = static_cast<double>(scores.size());
-  summary.base = {.base_perplexity = perplexity(scores, &TokenScore::base_nll),
-                  .kl_mean = total / n,
-                  .kl_median = quantile(kl, 0.5),
-                  .kl_p99 = quantile(kl, 0.99),
-                  .top1_agreement = same / n};
-  return summary;
+  const std::vector<double> nll = each_score(scores, &TokenScore::nll);
+  const double mean_nll = mean(nll), error = standard_error(nll);
+  return {.perplexity = std::exp(mean_nll),
+          .ln_perplexity_error = error,
+          .interval = exp(around(mean_nll, error)),
+          .base = compared ? std::optional(compare(scores)) : std::nullopt};
+}
+
+std::array<Third, 3> thirds(std::span<const TokenScore> scores, std::size_t each) {
+  assert(each > 0 && scores.size() % each == 0);
+  std::array<std::vector<TokenScore>, 3> parts;
+  for (std::size_t i = 0; i < scores.size(); ++i) parts[3 * (i % each) / each].push_back(scores[i]);
+  std::array<Third, 3> result;
+  std::ranges::transform(parts, result.begin(), [](const std::vector<TokenScore>& part) -> Third {
+    const auto mean_of = [&](auto fn) { return mean(each_score(part, fn)); };
+    return {.tokens = part.size(),
+            .perplexity = std::exp(mean_of(&TokenScore::nll)),
+            .kl_mean = mean_of(&TokenScore::kl),
+            .top1_agreement = mean_of([](const TokenScore& s) { return s.same_top ? 1.0 : 0.0; })};
+  });
+  return result;
+}
+
+double standard_error(std::span<const double> values) {
+  const double center = mean(values), n = static_cast<double>(values.size());
+  double squares = 0;
+  for (const double x : values) squares += (x - center) * (x - center);
+  return std::sqrt(squares / (n - 1) / n);
+}
+
+Interval around(double mean, double error) { return {mean - kNormal95 * error, mean + kNormal95 * error}; }
+
+Interval wilson(std::size_t found, std::size_t asked) {
+  assert(asked > 0 && found <= asked);
+  const double n = static_cast<double>(asked), p = static_cast<double>(found) / n, z2 = kNormal95 * kNormal95;
+  const double center = (p + z2 / (2 * n)) / (1 + z2 / n),
+               half = kNormal95 / (1 + z2 / n) * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n));
+  return {found == 0 ? 0 : center - half, found == asked ? 1 : center + half};
 }
 
 double quantile(std::vector<double> values, double q) {

@@ -31,7 +31,7 @@ bool all_finite(const float* x, std::size_t n) {
 std::span<const float> Model::forward(std::span<const Chunk> chunks, Workspace& work, ThreadPool& pool) {
   const std::size_t size = start(chunks, work);
   if (std::none_of(chunks.begin(), chunks.end(), iterates)) {
-    Step step{.chunks = chunks, .work = work, .pool = pool, .ops = kernels(chosen_isa())};
+    Step step{.chunks = chunks, .work = work, .pool = pool, .ops = kernels(work.isa)};
     run(step);
   } else {
     std::size_t done = 0;
@@ -52,7 +52,7 @@ std::span<const float> Model::resume(std::span<const Chunk> chunks, Workspace& w
   Step step{.chunks = chunks,
             .work = work,
             .pool = pool,
-            .ops = kernels(chosen_isa()),
+            .ops = kernels(work.isa),
             .to = &to,
             .from = &from,
             .first_layer = first};
@@ -82,7 +82,7 @@ bool Model::iterates(const Chunk& chunk) { return chunk.tokens.size() > 1 && chu
 // One chunk by itself; returns its rows of logits.
 std::size_t Model::run(const Chunk& chunk, Workspace& work, ThreadPool& pool, std::size_t logits) {
   if (!iterates(chunk) || chunk.tokens.size() > static_cast<std::size_t>(chunk.kv->spec().layers.iterations)) {
-    Step step{.chunks = {&chunk, 1}, .work = work, .pool = pool, .ops = kernels(chosen_isa()), .logits = logits};
+    Step step{.chunks = {&chunk, 1}, .work = work, .pool = pool, .ops = kernels(work.isa), .logits = logits};
     return run(step);
   }
   std::size_t rows = 0;
@@ -93,7 +93,7 @@ std::size_t Model::run(const Chunk& chunk, Workspace& work, ThreadPool& pool, st
     Step step{.chunks = {&token, 1},
               .work = work,
               .pool = pool,
-              .ops = kernels(chosen_isa()),
+              .ops = kernels(work.isa),
               .logits = logits + rows,
               .ahead = static_cast<Pos>(t)};
     rows += run(step);
@@ -266,7 +266,7 @@ void Model::attend_rows(Step& step, int layer) {
   });
   const bool prompt = std::ranges::any_of(step.chunks, &Chunk::prompt);
   const Timed timed = step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode,
-                                [&] { return attention_work(attend_kernels(chosen_isa()), shape, work.queries); });
+                                [&] { return attention_work(attend_kernels(work.isa), shape, work.queries); });
   attend(step.pool, step.chunks.front().kv->memory(), shape, rope_of(work, layer), work.queries, work.attention);
 }
 
@@ -286,7 +286,7 @@ void Model::begin(Step& step) {
   step.tokens = work.positions.size();
   step.mark_inputs();
   const Pos end = *std::max_element(work.positions.begin(), work.positions.end()) + 1;
-  if (work.ropes.empty()) work.ropes = {Rope(config_.rope), Rope(config_.window_rope)};
+  if (work.ropes.empty()) work.ropes = {Rope(config_.rope, work.isa), Rope(config_.window_rope, work.isa)};
   for (Rope& rope : work.ropes) rope.reserve(end);
   const auto grow = [&](std::vector<float>& buffer, int width) {
     const std::size_t size = step.tokens * static_cast<std::size_t>(width);

@@ -54,6 +54,9 @@ struct StepTrace {
 
 // Buffers of a forward pass, grown to the largest step seen.
 struct Workspace {
+  explicit Workspace(Isa of = chosen_isa()) : isa(of), input(kernels(of)), attention(attend_kernels(of)) {}
+
+  Isa isa;                          // whose kernels the pass runs on
   std::vector<float> x, h;          // [tokens][hidden] residual stream, and its norm or a block's output
   std::vector<float> pass_x;        // [tokens][hidden] what every run of an iterated pass starts from
   std::vector<float> q, k, v;       // [tokens][heads or kv_heads][head_dim]

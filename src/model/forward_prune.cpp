@@ -8,7 +8,7 @@
 namespace lamina {
 
 void Workspace::give_back() {
-  Workspace fresh;
+  Workspace fresh(isa);
   std::swap(fresh.logits, logits);
   std::swap(fresh.ropes, ropes);
   fresh.profile = profile;

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lamina plan, bench, eval and tokenize as users call them: what they print can be read by other programs."""
+"""lamina plan, bench and tokenize as users call them: what they print can be read by other programs."""
 
 import csv
 import html.parser
 import io
 import json
 import math
-import os
-import pty
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -18,8 +15,6 @@ from program import GEMMA, LLAMA, ProgramTest
 
 SPECS = ["full", "f32", "k8v8", "k4v4", "map(0_0_2_2)", "window(window=40)", "streaming(window=40) + k8v4",
          "map(0_0_2_2) + streaming(sinks=2,window=100) + k4v4", "k8v8 + grid(64)", "streaming(window=40) + bf16 + grid(128)"]
-EVAL_KEYS = ["kv_spec", "perplexity", "tokens", "kl_mean", "kl_median", "kl_p99", "top1_agreement", "kept_fraction", "kv_bytes",
-             "kv_ratio"]
 # llama-bench's own, those of the JSON that readers of its files look for.
 BENCH_KEYS = ["build_commit", "cpu_info", "model_filename", "model_type", "model_size", "model_n_params", "n_batch",
               "n_threads", "type_k", "type_v", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts",
@@ -241,85 +236,6 @@ class PageParser(html.parser.HTMLParser):
             raise ValueError(f"</{tag}> at {self.getpos()}")
 
 
-class EvalTest(ProgramTest):
-    def setUp(self):
-        super().setUp()
-        words = ["the", "rain", "in", "ring", "on", "an", "then", "other"]
-        self.text = self.file("text.txt", " ".join(words[i * i * 7 % 8] + words[i * 5 % 7] for i in range(400)))
-
-    def eval(self, *args, model=LLAMA):
-        result = self.json("eval", "ppl", "-m", model, "-f", self.text, "-o", "json", *args)
-        for row in result if isinstance(result, list) else [result]:
-            self.assertEqual(list(row)[:len(EVAL_KEYS)], EVAL_KEYS)
-            row.pop("seconds")
-        return result
-
-    def test_windows(self):
-        for model in [LLAMA, GEMMA]:
-            line = ["-c", 64, "--windows", 3, "--first", 33]
-            full = self.eval(*line, "-t", 1, model=model)
-            self.assertEqual(full, self.eval(*line, "-t", 2, model=model))
-            self.assertEqual((full["kv_spec"], full["tokens"], full["kept_fraction"], full["kv_ratio"]), ("full", 93, 1.0, 1.0))
-            for key in ["kl_mean", "kl_median", "kl_p99", "top1_agreement"]:
-                self.assertIsNone(full[key])
-            # A prompt's queries read rows as appended: a policy changes what is kept, not the perplexity.
-            kept = self.eval(*line, "--kv", "streaming(window=16) + k8v8", model=model)
-            self.assertEqual(kept["perplexity"], full["perplexity"])
-            self.assertLess(kept["kept_fraction"], 1)
-            small = self.eval(*line, "-b", 7, model=model)
-            self.assertAlmostEqual(small["perplexity"] / full["perplexity"], 1, delta=1e-4)
-
-    def test_tells_what_is_merged(self):
-        line = ["--prompt", 100, "--score", 20, "--windows", 1, "--base", "full"]
-        full, merged = self.eval(*line, "--kv", "full;minicache(start=0,keep=0.1,rule=top)")
-        self.assertEqual((full["merged_layers"], full["apart_fraction"]), (0, None))
-        self.assertEqual(merged["merged_layers"], 4)
-        self.assertTrue(0.05 < merged["apart_fraction"] < 0.3, merged)
-        self.assertGreater(merged["kl_mean"], 0)
-        out = self.ok("eval", "ppl", "-m", LLAMA, "-f", self.text, *line, "--kv", "minicache").decode()
-        self.assertRegex(out, r"(?m)^minicache: 2 of 4 layers merged: 2\+3$")
-
-    def test_continuations_beside_a_base(self):
-        line = ["--prompt", 100, "--score", 20, "--windows", 3, "--base", "full"]
-        full, k8v8, tokens = self.eval(*line, "--kv", "full;k8v8;streaming(window=16)", "-t", 1)
-        self.assertEqual([full, k8v8, tokens], self.eval(*line, "--kv", "full;k8v8;streaming(window=16)", "-t", 2))
-        self.assertEqual((full["kl_mean"], full["kl_p99"], full["top1_agreement"], full["tokens"]), (0, 0, 1, 60))
-        self.assertLess(0, k8v8["kl_median"])
-        self.assertLess(k8v8["kl_median"], k8v8["kl_p99"])
-        self.assertLess(k8v8["kl_mean"], 0.01)
-        self.assertGreater(k8v8["top1_agreement"], 0.9)
-        self.assertAlmostEqual(k8v8["perplexity"] / full["perplexity"], 1, delta=0.02)
-        self.assertGreater(tokens["kl_mean"], k8v8["kl_mean"])
-        self.assertLess(tokens["kept_fraction"], 0.3)
-        self.assertEqual(k8v8, self.eval(*line, "--kv", "k8v8"))
-        without = self.eval(*line[:-2], "--kv", "k8v8")
-        self.assertEqual((without["kl_mean"], without["perplexity"]), (None, k8v8["perplexity"]))
-
-    def test_a_table_by_default_and_progress_on_a_terminal(self):
-        line = ["eval", "ppl", "-m", LLAMA, "-f", self.text, "-c", 64, "--windows", 3]
-        self.assertIn("perplexity", self.ok(*line).decode())
-        ours, theirs = pty.openpty()
-        with open(ours, "rb", buffering=0) as terminal:
-            subprocess.run([program.PROGRAM, *map(str, line)], stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60)
-            os.close(theirs)
-            self.assertRegex(terminal.read(4096), rb"\r\x1b\[Ktokens \d+/192  .* left")
-
-    def test_wrong_calls(self):
-        line = ["eval", "ppl", "-m", LLAMA, "-f", self.text]
-        for status, pattern, more in [
-                (1, "--first is 64", ["-c", 64, "--first", 64]),
-                (1, "window longer than the 512", ["--prompt", 500, "--score", 100]),
-                (1, "the text has .* tokens", ["-c", 64, "--windows", 1000]), (2, "--score", ["--prompt", 9]),
-                (2, "--prompt", ["--base", "full"]), (2, "--prompt", ["--prompt", 9, "--score", 9, "-c", 64]),
-                (1, "ctx-size is 513", ["-c", 513]), (2, "--windows", ["--windows", -1]),
-                (1, "unknown term", ["--kv", "nope"]),
-                (1, "unknown term", ["--prompt", 9, "--score", 9, "--base", "nope"])]:
-            self.refused(status, pattern, *line, *more)
-        self.refused(2, "--file", *line[:4])
-        self.refused(1, "missing.txt: cannot open", *line[:4], "-f", "missing.txt")
-        self.refused(2, "subcommand.*pql", "eval", "pql")
-
-
 class TokenizeTest(ProgramTest):
     def test_ids_and_pieces(self):
         ids = self.json("tokenize", "-m", LLAMA, "-p", "<|im_start|>the", "--ids")
@@ -348,12 +264,14 @@ class HelpTest(ProgramTest):
         sampling = ["--predict", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
                     "--ignore-eos", "--prompt", "--file"]
         for command, options in [
-                ([], ["run", "chat", "plan", "bench", "eval", "tokenize"]), (["run"], model + sampling),
+                ([], ["run", "chat", "plan", "bench", "eval", "doctor", "tokenize"]), (["run"], model + sampling),
                 (["chat"], model + sampling + ["--system-prompt", "--chat-template-file"]), (["plan"], model + ["--output"]),
                 (["bench"], ["--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--prompt-gen", "--kv",
                              "--threads", "--output", "--parallel", "--kv-budget", "--machine", "--profile"]),
                 (["eval"], ["ppl", "passkey", "choice"]),
-                (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--output"]),
+                (["eval", "ppl"], model + ["--windows", "--first", "--prompt", "--score", "--base", "--save-base", "--base-file",
+                                           "--output"]),
+                (["doctor"], ["--model", "--batch-size", "--threads", "--kv", "--output"]),
                 (["tokenize"], ["--model", "--prompt", "--file", "--ids", "--no-parse-special"])]:
             for flag in ["-h", "--help"]:
                 out = self.ok(*command, flag).decode()

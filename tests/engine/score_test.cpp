@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace lamina {
 namespace {
@@ -177,6 +178,54 @@ TEST_P(Protocols, SpecsShareABaseAndEqualTheirOwnRuns) {
   EXPECT_GT(kl, 0);
   EXPECT_LT(together[1].kept_fraction, together[0].kept_fraction);
   EXPECT_NEAR(together[0].kept_fraction, 1, 1e-12);
+}
+
+// A base that was kept in a file gives the scores of the base itself to the file's precision (base_file.h): rows of
+// these models are less than 50 nats deep, so a log-probability is off by 50 / 65535 at most.
+TEST_P(Protocols, AKeptBaseComparesAsTheBaseItself) {
+  const Windows windows(text(80), 40, 0, std::nullopt);
+  const std::string path = testing::TempDir() + "lamina_kept_base_" + GetParam();
+  const std::vector specs{spec("full"), spec("streaming(sinks=2,window=6) + k4v4")};
+  const auto base = spec("full");
+  const auto kept = [&](const std::string& protocol, std::size_t first, auto score) {
+    BaseWriter writer(path, base_text(model_, windows, first, protocol, base->text()));
+    const auto result = score(BaseRows{.from = nullptr, .to = &writer});
+    writer.finish();
+    return result;
+  };
+  const auto beside = kept("continuations", 32, [&](const BaseRows& rows) {
+    return scorer(13).score_continuations(specs, base, windows, 32, rows);
+  });
+  const BaseFile file(path);
+  const auto after = scorer(13).score_continuations(specs, nullptr, windows, 32, {.from = &file});
+  for (std::size_t s = 0; s < specs.size(); ++s)
+    for (std::size_t i = 0; i < beside[s].tokens.size(); ++i) {
+      const TokenScore &a = beside[s].tokens[i], &b = after[s].tokens[i];
+      EXPECT_TRUE(after[s].compared);
+      EXPECT_EQ(a.nll, b.nll);
+      EXPECT_NEAR(a.base_nll, b.base_nll, 8e-4);
+      EXPECT_NEAR(a.kl, b.kl, 1e-5 + 8e-4 * a.kl);
+      EXPECT_EQ(a.same_top, b.same_top);
+    }
+  const std::string bytes = read_text(path, 1 << 30);
+  // without a spec beside, the only one is the base: the same rows
+  kept("continuations", 32, [&](const BaseRows& rows) {
+    return scorer(13).score_continuations(std::span(specs).first(1), nullptr, windows, 32, rows);
+  });
+  EXPECT_EQ(read_text(path, 1 << 30), bytes);
+
+  const Score whole =
+      kept("windows", 11, [&](const BaseRows& rows) { return scorer(13).score_windows(base, windows, 11, rows); });
+  const BaseFile windows_file(path);
+  EXPECT_THROW(windows_file.expect(base_text(model_, windows, 11, "continuations", "full")), Error);
+  const Score again = scorer(7).score_windows(base, windows, 11, {.from = &windows_file});
+  ASSERT_EQ(again.tokens.size(), 2U * 29);
+  for (std::size_t i = 0; i < again.tokens.size(); ++i) {
+    EXPECT_EQ(again.tokens[i].nll, whole.tokens[i].nll);
+    EXPECT_NEAR(again.tokens[i].base_nll, whole.tokens[i].nll, 8e-4);
+    EXPECT_LT(again.tokens[i].kl, 1e-6);
+  }
+  std::remove(path.c_str());
 }
 
 // The same bits whatever the number of threads.

@@ -112,6 +112,68 @@ TEST(Statistics, SummaryOfAFewTokens) {
   EXPECT_NEAR(base->top1_agreement, 2.0 / 3, 1e-12);
 }
 
+// By hand: nll 1, 2, 6 have the mean 3 and the deviation sqrt(14 / 2), its error is sqrt(7 / 3) = 1.527525; differences
+// 0.5, 0.5, 2 the mean 1 and the error sqrt(0.75 / 3) = 0.5; KL 0.4, 0.1, 0.2 the error sqrt(0.0233333 / 3) =
+// 0.0881917.
+TEST(Statistics, IntervalsOfAFewTokens) {
+  const std::vector<TokenScore> scores{{.nll = 1, .base_nll = 0.5, .kl = 0.4, .same_top = true},
+                                       {.nll = 2, .base_nll = 1.5, .kl = 0.1, .same_top = false},
+                                       {.nll = 6, .base_nll = 4, .kl = 0.2, .same_top = true}};
+  const Summary summary = summarize(scores, true);
+  EXPECT_NEAR(summary.ln_perplexity_error, 1.527525, 1e-6);
+  EXPECT_NEAR(summary.interval.low, std::exp(3 - 1.959964 * 1.527525), 1e-5);
+  EXPECT_NEAR(summary.interval.high, std::exp(3 + 1.959964 * 1.527525), 1e-3);
+  EXPECT_NEAR(summary.base->ln_ratio_error, 0.5, 1e-12);
+  EXPECT_NEAR(summary.base->ratio.low, std::exp(1 - 1.959964 * 0.5), 1e-6);
+  EXPECT_NEAR(summary.base->ratio.high, std::exp(1 + 1.959964 * 0.5), 1e-5);
+  EXPECT_NEAR(summary.base->kl_error, 0.0881917, 1e-7);
+  EXPECT_NEAR(summary.base->kl.low, 0.2333333 - 1.959964 * 0.0881917, 1e-6);
+  EXPECT_NEAR(summary.base->kl.high, 0.2333333 + 1.959964 * 0.0881917, 1e-6);
+  // Wilson's interval of 2 of 3, as its formula gives it by hand.
+  EXPECT_NEAR(summary.base->top1.low, 0.207660, 1e-6);
+  EXPECT_NEAR(summary.base->top1.high, 0.938508, 1e-6);
+}
+
+TEST(Statistics, WilsonIntervals) {
+  // 8 of 10: Wilson's published example of a share of 0.8
+  EXPECT_NEAR(wilson(8, 10).low, 0.490162, 1e-6);
+  EXPECT_NEAR(wilson(8, 10).high, 0.943318, 1e-6);
+  // none and all: z^2 / (n + z^2) away
+  EXPECT_EQ(wilson(0, 10).low, 0);
+  EXPECT_NEAR(wilson(0, 10).high, 3.841459 / 13.841459, 1e-6);
+  EXPECT_NEAR(wilson(10, 10).low, 10 / 13.841459, 1e-6);
+  EXPECT_EQ(wilson(10, 10).high, 1);
+}
+
+TEST(Statistics, AnErrorOfOneValueIsUnknown) {
+  EXPECT_TRUE(std::isnan(standard_error(std::vector<double>{3})));
+  EXPECT_EQ(standard_error(std::vector<double>{3, 3, 3}), 0);
+  const std::vector<TokenScore> one{{.nll = 1, .base_nll = 1, .kl = 0.1, .same_top = true}};
+  const Summary summary = summarize(one, true);
+  EXPECT_TRUE(std::isnan(summary.interval.low) && std::isnan(summary.base->kl.low));
+  EXPECT_NEAR(summary.perplexity, std::exp(1.0), 1e-12);
+}
+
+// Two windows of four tokens: the first two of each are early, then one each.
+TEST(Statistics, ThirdsAreThoseOfEachWindow) {
+  std::vector<TokenScore> scores;
+  for (const double kl : {1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0})
+    scores.push_back({.nll = std::log(kl), .kl = kl, .same_top = kl < 4});
+  const auto [early, middle, late] = thirds(scores, 4);
+  EXPECT_EQ(early.tokens, 4U);
+  EXPECT_NEAR(early.kl_mean, 33.0 / 4, 1e-12);
+  EXPECT_NEAR(early.perplexity, std::pow(1.0 * 2 * 10 * 20, 0.25), 1e-12);
+  EXPECT_NEAR(early.top1_agreement, 0.5, 1e-12);
+  EXPECT_NEAR(middle.kl_mean, 33.0 / 2, 1e-12);
+  EXPECT_NEAR(middle.top1_agreement, 0.5, 1e-12);
+  EXPECT_NEAR(late.kl_mean, 22, 1e-12);
+  EXPECT_EQ(late.top1_agreement, 0);
+  const auto none = thirds(std::span(scores).first(2), 1);
+  EXPECT_EQ(none[0].tokens, 2U);
+  EXPECT_EQ(none[2].tokens, 0U);
+  EXPECT_TRUE(std::isnan(none[2].kl_mean));
+}
+
 TEST(Statistics, QuantilesAreLinearBetweenNeighbours) {
   EXPECT_EQ(quantile({3}, 0.99), 3);
   EXPECT_EQ(quantile({4, 1, 3, 2}, 0), 1);
