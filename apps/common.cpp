@@ -165,13 +165,6 @@ std::vector<Token> Loaded::encode(std::string_view text, bool with_bos) const {
   return lamina::encode(tokenizer, text, true, with_bos);
 }
 
-std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos) {
-  std::vector<Token> tokens = tokenizer.encode(text, parse_special);
-  if (with_bos && tokenizer.add_bos() && tokenizer.bos() && (tokens.empty() || tokens.front() != *tokenizer.bos()))
-    tokens.insert(tokens.begin(), *tokenizer.bos());
-  return tokens;
-}
-
 std::string read_file(const std::string& path) {
   std::ifstream file;
   if (path != "-") file.open(path, std::ios::binary);

@@ -65,9 +65,6 @@ struct Loaded {
   Loaded(const ModelArguments& args, ModelFile file);
 };
 
-// With the model's token for the beginning of a text if it asks for one, unless the text spells it.
-std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos);
-
 struct PromptArguments {
   std::string prompt, file;
   bool given = false;

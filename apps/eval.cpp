@@ -208,6 +208,8 @@ void add_eval(CLI::App& program) {
   add_perplexity(*eval);
   add_choice(*eval);
   add_passkey(*eval);
+  add_retrieval(*eval);
+  add_generate(*eval);
 }
 
 }  // namespace lamina

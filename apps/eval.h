@@ -7,5 +7,7 @@ namespace lamina {
 
 void add_choice(CLI::App& eval);
 void add_passkey(CLI::App& eval);
+void add_retrieval(CLI::App& eval);
+void add_generate(CLI::App& eval);
 
 }  // namespace lamina

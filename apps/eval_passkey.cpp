@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "common.h"
 #include "engine/passkey.h"
+#include "engine/retrieval_tasks.h"
 #include "eval.h"
 
 namespace lamina {
@@ -23,13 +24,13 @@ struct Arguments {
   bool verbose = false;
 };
 
-std::vector<PasskeyItem> items_of(const Arguments& args, const Loaded& loaded) {
+std::vector<ContextQuestions> items_of(const Arguments& args, const Loaded& loaded) {
   if (!args.file.empty()) return read_passkeys(args.file, read_file(args.file));
-  std::vector<PasskeyItem> items;
-  items.reserve(static_cast<std::size_t>(args.items));
+  const RetrievalLength length{.tokens = static_cast<std::size_t>(args.length), .questions = 1};
+  std::vector<ContextQuestions> items;
   for (int i = 0; i < args.items; ++i)
-    items.push_back(make_passkey(args.seed, i, static_cast<std::size_t>(args.length),
-                                 [&](const std::string& text) { return loaded.encode(text, true).size(); }));
+    items.push_back(make_retrieval(retrieval_task("passkey"), args.seed, i, length,
+                                   [&](const std::string& text) { return loaded.encode(text, true).size(); }));
   return items;
 }
 
@@ -39,32 +40,34 @@ struct Found {
   double bytes = 0, kept = 0, length = 0;
   std::array<int, 4> right{}, asked{};  // by quarters of the depth
 
-  void add(const PasskeyItem& item, const PasskeyResult& result) {
-    const auto quarter = std::min<std::size_t>(3, static_cast<std::size_t>(item.depth * 4));
-    found += result.found;
-    right[quarter] += result.found;
+  void add(const Question& question, const Answers& answers) {
+    const auto quarter = std::min<std::size_t>(3, static_cast<std::size_t>(question.depth * 4));
+    const bool is_found = answers.answers.front().score == 1;
+    found += is_found;
+    right[quarter] += is_found;
     ++asked[quarter];
-    bytes += static_cast<double>(result.kv_bytes);
-    kept += result.kept_fraction;
-    length += result.length;
+    bytes += answers.kv_bytes;
+    kept += answers.kept_fraction;
+    length += answers.length;
   }
 };
 
-std::vector<Found> measure(const Arguments& args, Loaded& loaded, const std::vector<PasskeyItem>& items) {
+std::vector<Found> measure(const Arguments& args, Loaded& loaded, const std::vector<ContextQuestions>& items) {
   std::vector<Found> found(loaded.specs.size());
   Progress progress("answers", items.size() * found.size());
+  const Asker asker(loaded.model, loaded.pool, loaded.tokenizer, args.model.batch,
+                    [] { require(!interrupted(), "interrupted, no result"); });
   std::size_t done = 0;
-  for (const PasskeyItem& item : items) {
-    require(!interrupted(), "interrupted, no result");
-    const std::vector<PasskeyResult> results = ask_passkey(
-        loaded.model, loaded.pool, loaded.specs, item, args.model.batch,
-        [&](const std::string& text) { return loaded.encode(text, true); },
-        [&](std::span<const Token> tokens) { return loaded.tokenizer.decode(tokens, true); });
+  for (const ContextQuestions& item : items) {
+    const std::vector<Answers> results = asker.ask(loaded.specs, item, Asked::kInPrompt);
+    const Question& question = item.questions.front();
     for (std::size_t i = 0; i < results.size(); ++i) {
-      found[i].add(item, results[i]);
+      found[i].add(question, results[i]);
+      const Answer& answer = results[i].answers.front();
       if (args.verbose)
-        std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", loaded.specs[i]->text(), item.depth, item.answer,
-                                 results[i].found ? "found" : "not found", Json(results[i].said).dump(-1, ' ', true));
+        std::cerr << fmt::format("{:<40} depth {:.2f}  {} {}  {}\n", loaded.specs[i]->text(), question.depth,
+                                 question.answers.front(), answer.score == 1 ? "found" : "not found",
+                                 Json(answer.said).dump(-1, ' ', true, Json::error_handler_t::replace));
     }
     progress.update(done += results.size());
   }
@@ -90,7 +93,7 @@ Json to_json(const Loaded& loaded, const KvSpec& spec, const Found& found, std::
 
 void run(const Arguments& args) {
   Loaded loaded(args.model);
-  const std::vector<PasskeyItem> items = items_of(args, loaded);
+  const std::vector<ContextQuestions> items = items_of(args, loaded);
   const std::vector<Found> found = measure(args, loaded, items);
   std::vector<Json> rows;
   for (std::size_t i = 0; i < found.size(); ++i)

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <sstream>
 
 #include "base/error.h"
@@ -19,53 +18,39 @@ constexpr std::string_view kQuestion = "What is the secret number? The secret nu
 constexpr std::string_view kPassKeyQuestion = "\nWhat is the pass key? The pass key is";
 constexpr int kAnswerTokens = 12;  // five digits, at worst a byte each, a space and a few more
 
-std::string needle(const std::string& number) {
-  return fmt::format("The secret number is {0}. Remember it: {0} is the secret number.\n", number);
-}
-
-std::string passkey_text(const std::string& number, int before, int after) {
+std::string passkey_context(const std::string& number, int before, int after) {
   std::string text(kIntro);
   for (int i = 0; i < before; ++i) text += kFiller;
-  text += needle(number);
+  text += fmt::format("The secret number is {0}. Remember it: {0} is the secret number.\n", number);
   for (int i = 0; i < after; ++i) text += kFiller;
-  return text += kQuestion;
+  return text;
 }
 
-// What is decoded greedily after a prompt, whose last token the logits are of.
-PasskeyResult answer(Session& session, std::span<const float> logits, const std::string& expected,
-                     const Decode& decode) {
-  PasskeyResult result;
-  result.kept_fraction = session.kv().kept_fraction();
-  result.kv_bytes = session.kv().bytes().total();
-  result.length = session.kv().length();
-  std::vector<Token> said;
-  for (int i = 0; i < kAnswerTokens; ++i) {
-    said.push_back(static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
-    if (i + 1 < kAnswerTokens) logits = session.decode(said.back());
-  }
-  result.said = decode(said);
-  const std::size_t first = result.said.find_first_of("0123456789");
-  result.found = first != std::string::npos && result.said.compare(first, expected.size(), expected) == 0;
-  return result;
+Question question(std::string_view text, const std::string& answer) {
+  return {.text = std::string(text), .answers = {answer}, .tokens = kAnswerTokens};
+}
+
+// Where the last question of a text begins: after the line or sentence before it.
+std::size_t last_question(const std::string& text) {
+  const std::size_t mark = text.rfind('?');
+  if (mark == std::string::npos) return text.size();
+  const auto after = [&](std::string_view end) {
+    const std::size_t at = text.rfind(end, mark);
+    return at == std::string::npos ? 0 : at + 1;
+  };
+  return std::max(after("\n"), after(". "));
 }
 
 }  // namespace
 
-PasskeyItem make_passkey(std::uint64_t seed, int index, std::size_t tokens, const CountTokens& count) {
-  std::mt19937_64 random(seed * 1'000'003 + static_cast<std::uint64_t>(index));
-  const std::string number = fmt::format("{}", 10'000 + random() % 90'000);
-  const std::size_t least = count(passkey_text(number, 0, 0)), filler = count(passkey_text(number, 0, 8)) - least;
-  require(tokens >= least, "a passkey item needs at least {} tokens, found a length of {}", least, tokens);
-  auto fillers = static_cast<int>((tokens - least) * 8 / std::max<std::size_t>(filler, 1));
-  while (fillers > 0 && count(passkey_text(number, 0, fillers)) > tokens) --fillers;
-  const int before = static_cast<int>(random() % static_cast<std::uint64_t>(fillers + 1));
-  return {.text = passkey_text(number, before, fillers - before),
-          .answer = number,
-          .depth = fillers > 0 ? static_cast<double>(before) / fillers : 0};
+ContextQuestions make_passkey(RandomText random, int filler) {
+  const std::string number = random.numbers(1).front();
+  const int before = static_cast<int>(random.below(static_cast<std::uint64_t>(filler) + 1));
+  return {.context = passkey_context(number, before, filler - before), .questions = {question(kQuestion, number)}};
 }
 
-std::vector<PasskeyItem> read_passkeys(const std::string& path, const std::string& text) {
-  std::vector<PasskeyItem> items;
+std::vector<ContextQuestions> read_passkeys(const std::string& path, const std::string& text) {
+  std::vector<ContextQuestions> items;
   std::istringstream lines(text);
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
@@ -76,29 +61,16 @@ std::vector<PasskeyItem> read_passkeys(const std::string& path, const std::strin
       require(has, "{}: line {}: expected an object with strings \"input\" and \"target\"", path, number);
       return json[name].get<std::string>();
     };
-    PasskeyItem item{.text = field("input"), .answer = field("target")};
-    const std::size_t at = item.text.find(item.answer);
-    require(at != std::string::npos, "{}: line {}: the input does not hold the target \"{}\"", path, number,
-            item.answer);
-    item.depth = static_cast<double>(at) / static_cast<double>(item.text.size());
-    if (item.text.find('?') == std::string::npos) item.text += kPassKeyQuestion;
-    items.push_back(std::move(item));
+    const std::string input = field("input"), target = field("target");
+    const std::size_t end = last_question(input), at = input.substr(0, end).find(target);
+    require(!target.empty() && at != std::string::npos,
+            "{}: line {}: the input does not hold the target \"{}\" before its question", path, number, target);
+    Question asked = question(end < input.size() ? input.substr(end) : std::string(kPassKeyQuestion), target);
+    asked.depth = static_cast<double>(at) / static_cast<double>(end);
+    items.push_back({.context = input.substr(0, end), .questions = {std::move(asked)}});
   }
   require(!items.empty(), "{}: no items", path);
   return items;
-}
-
-std::vector<PasskeyResult> ask_passkey(Model& model, ThreadPool& pool, Specs specs, const PasskeyItem& item, int batch,
-                                       const Encode& encode, const Decode& decode) {
-  const std::vector<Token> prompt = encode(item.text);
-  const Pos context = static_cast<Pos>(prompt.size()) + kAnswerTokens;
-  std::vector<PasskeyResult> results(specs.size());
-  for (const std::vector<std::size_t>& group : shared_prompts(specs, model.shape(), context)) {
-    Prompted prompted = prompt_all(model, pool, specs, group, context, batch, prompt);
-    for (std::size_t member = 0; member < group.size(); ++member)
-      results[group[member]] = answer(prompted.sessions[member], prompted.logits, item.answer, decode);
-  }
-  return results;
 }
 
 }  // namespace lamina

@@ -5,6 +5,13 @@
 
 namespace lamina {
 
+WithDense::WithDense(Specs given, const KvShape& shape) : specs(given.begin(), given.end()) {
+  const auto full = std::make_shared<const KvSpec>(KvSpec::parse("full", shape));
+  const auto at = std::ranges::find(specs, full->text(), [](const auto& spec) { return spec->text(); });
+  dense = static_cast<std::size_t>(at - specs.begin());
+  if (at == specs.end()) specs.push_back(full);
+}
+
 std::vector<std::vector<std::size_t>> shared_prompts(Specs specs, const KvShape& shape, Pos length) {
   constexpr std::size_t kMostBytes = std::size_t{1} << 30;
   const std::size_t row = 2 * sizeof(std::uint16_t) * static_cast<std::size_t>(shape.kv_heads * shape.head_dim),

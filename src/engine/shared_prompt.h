@@ -15,6 +15,13 @@ namespace lamina {
 
 using Specs = std::span<const std::shared_ptr<const KvSpec>>;
 
+// The specs, and the dense cache's: one of them if it is among them, else the last.
+struct WithDense {
+  WithDense(Specs given, const KvShape& shape);
+  std::vector<std::shared_ptr<const KvSpec>> specs;
+  std::size_t dense = 0;
+};
+
 // [group] indices of the specs that share a prompt of `length` tokens, ascending: as many in a group as hold it, each
 // in f16, in a GiB.
 std::vector<std::vector<std::size_t>> shared_prompts(Specs specs, const KvShape& shape, Pos length);

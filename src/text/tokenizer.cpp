@@ -158,6 +158,13 @@ std::string Tokenizer::decode(std::span<const Token> tokens, bool show_special) 
   return out;
 }
 
+std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos) {
+  std::vector<Token> tokens = tokenizer.encode(text, parse_special);
+  if (with_bos && tokenizer.add_bos() && tokenizer.bos() && (tokens.empty() || tokens.front() != *tokenizer.bos()))
+    tokens.insert(tokens.begin(), *tokenizer.bos());
+  return tokens;
+}
+
 std::string Detokenizer::push(Token token) {
   if (tokenizer_.is_special(token) && !show_special_) return {};
   pending_ += tokenizer_.piece(token);

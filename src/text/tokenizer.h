@@ -95,6 +95,9 @@ class Tokenizer {
   SpacePrefix prefix_;
 };
 
+// With the model's token for the beginning of a text if it asks for one, unless the text spells it.
+std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special, bool with_bos);
+
 // Tokens to text for display, as they come: gives out whole characters only, and U+FFFD for bytes that can become
 // none. Unlike Tokenizer::decode it keeps a leading space, since a stream continues a prompt.
 class Detokenizer {
