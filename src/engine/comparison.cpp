@@ -15,7 +15,7 @@ using SpecList = std::vector<std::shared_ptr<const KvSpec>>;
 
 struct Job {
   const Measurement* measurement;
-  SpecList specs;  // that lack it
+  SpecList specs;           // that lack it
   std::string unavailable;  // why the model has no such measurement: nothing is run
   // Tokens of prompts and, each worth several of those, decoded ones. Specs do not share all prompts: some extra.
   double effort() const {

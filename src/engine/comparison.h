@@ -10,9 +10,9 @@
 namespace lamina {
 
 struct CompareState {
-  std::string measurement;                // that is running
-  std::size_t measurements = 0, done = 0; // of this run
-  double seconds_left = 0;                // by what was measured so far; not yet known: negative
+  std::string measurement;                 // that is running
+  std::size_t measurements = 0, done = 0;  // of this run
+  double seconds_left = 0;                 // by what was measured so far; not yet known: negative
 };
 using OnCompare = std::function<void(const CompareState& state)>;  // often; it may throw to end the work
 

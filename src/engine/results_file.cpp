@@ -118,10 +118,11 @@ void ResultsFile::read() {
   const std::string text = all_of(file_, static_cast<std::size_t>(status.st_size), path_);
   std::size_t line = 0, at = 0;
   for (std::size_t end = 0; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
-    results_.push_back(read_line(std::string_view(text).substr(at, end - at), origin_,
-                                 fmt::format("{}: line {}", path_, ++line)));
+    results_.push_back(
+        read_line(std::string_view(text).substr(at, end - at), origin_, fmt::format("{}: line {}", path_, ++line)));
   const std::string_view torn = std::string_view(text).substr(at), begin = torn.substr(0, kBegin.size());
-  require(begin == kBegin.substr(0, begin.size()), "{}: line {}: this is no line of compare's results", path_, line + 1);
+  require(begin == kBegin.substr(0, begin.size()), "{}: line {}: this is no line of compare's results", path_,
+          line + 1);
   if (!torn.empty()) check(::ftruncate(file_, static_cast<off_t>(at)) == 0, "cannot be written");
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results of `lamina compare`, a JSON line for each measurement of each spec, written as soon as it is known: a run that
-// was killed goes on where it stopped, and a report is a function of these lines alone.
+// Results of `lamina compare`, a JSON line for each measurement of each spec, written as soon as it is known: a run
+// that was killed goes on where it stopped, and a report is a function of these lines alone.
 //
 //   {"schema": "lamina.compare/1", "model": …, "model_id": …, "version": …, "machine": …, "suite": …, "data": …,
 //    "kv_spec": "k8v8", "kv_key": …, "measurement": "perplexity", "values": {…}, "timing": {"seconds": …, …}}
@@ -34,8 +34,9 @@ struct Result {
 
 class ResultsFile {
  public:
-  // Makes the file if there is none. A last line without an end, which a kill or a full disk has left, is dropped. Error,
-  // with the file left as it is: a line that is none of these, a line of another origin, another process at work on it.
+  // Makes the file if there is none. A last line without an end, which a kill or a full disk has left, is dropped.
+  // Error, with the file left as it is: a line that is none of these, a line of another origin, another process at work
+  // on it.
   ResultsFile(std::string path, ResultsOrigin origin);
   ~ResultsFile();
   ResultsFile(const ResultsFile&) = delete;
@@ -43,7 +44,7 @@ class ResultsFile {
 
   const std::string& path() const { return path_; }
   const ResultsOrigin& origin() const { return origin_; }
-  const std::vector<Result>& results() const { return results_; }  // in the order of the lines
+  const std::vector<Result>& results() const { return results_; }                   // in the order of the lines
   const Result* find(std::string_view kv_key, std::string_view measurement) const;  // null: not yet measured
   // The line is on the disk when this returns. Error if it cannot be: the lines before it are whole.
   void append(Result result);

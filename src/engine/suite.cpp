@@ -181,8 +181,7 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   add(perplexity_measurement(windows, s.prompt));
   add(cache_measurement(prompt));
   for (const std::string& task : s.choices) add(choice_measurement(reader.choices(task)));
-  for (const RetrievalTask& task : retrieval_tasks())
-    add(retrieval_measurement(task, s.contexts, s.retrieval_tokens));
+  for (const RetrievalTask& task : retrieval_tasks()) add(retrieval_measurement(task, s.contexts, s.retrieval_tokens));
   add(generation_measurement("generation.text", reader.samples(), s.sample_tokens));
   if (s.questions > 0) add(generation_measurement("generation.gsm8k", reader.questions(), s.question_tokens));
   for (const Pos depth : s.depths)

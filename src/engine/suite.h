@@ -47,13 +47,13 @@ struct SuiteFiles {
 struct SuiteSizes {
   int windows = 4, prompt = 1024, scored = 64;  // perplexity
   std::vector<std::string> choices = {"arc_easy"};
-  int items = 40, item_tokens = 1024;           // choice: shots until a context has so many tokens
-  int contexts = 10, retrieval_tokens = 1024;   // of each task
+  int items = 40, item_tokens = 1024;          // choice: shots until a context has so many tokens
+  int contexts = 10, retrieval_tokens = 1024;  // of each task
   int samples = 4, sample_prompt = 512, sample_tokens = 64;
-  int questions = 0, question_tokens = 128;     // of GSM8K
+  int questions = 0, question_tokens = 128;  // of GSM8K
   std::vector<Pos> depths = {1024, 4096};
   int speed_tokens = 24;
-  int sentences = 16, sentence_tokens = 64;     // of the distances between layers
+  int sentences = 16, sentence_tokens = 64;  // of the distances between layers
 
   // Lengths as above, or less where the context has not twice the room.
   static SuiteSizes of(std::string_view suite, Pos context);

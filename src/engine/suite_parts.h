@@ -13,7 +13,8 @@ namespace lamina {
 
 using Tokens = std::vector<Token>;
 
-// ---- of each spec (suite_specs.cpp, suite_tasks.cpp) -------------------------------------------------------------------
+// ---- of each spec (suite_specs.cpp, suite_tasks.cpp)
+// -------------------------------------------------------------------
 Measurement perplexity_measurement(const std::vector<Tokens>& windows, int prompt);
 // What a cache holds after a prompt: bytes by what they are for, rows by layer and head.
 Measurement cache_measurement(Tokens prompt);
@@ -30,8 +31,9 @@ Measurement retrieval_measurement(const RetrievalTask& task, int contexts, int t
 // `text`: of each item what its text continues, to be shown.
 Measurement generation_measurement(std::string name, std::vector<GenerationItem> items, int most);
 
-// ---- of the model (suite_model.cpp) --------------------------------------------------------------------------------------
-// Distances between all pairs of layers as KVSharer ranks them; how alike neighbours are, as MiniCache merges them.
+// ---- of the model (suite_model.cpp)
+// -------------------------------------------------------------------------------------- Distances between all pairs of
+// layers as KVSharer ranks them; how alike neighbours are, as MiniCache merges them.
 Measurement layers_measurement(std::vector<Tokens> sentences);
 Measurement fastgen_measurement(Tokens prompt);    // the policy of each layer and head
 Measurement minicache_measurement(Tokens prompt);  // the rows that are kept apart, by position

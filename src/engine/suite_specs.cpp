@@ -138,9 +138,8 @@ Measurement speed_measurement(Tokens text, Pos depth) {
   const auto run = [text = std::move(text), depth](const Subject& subject, Specs specs) {
     const auto prompt = std::span(text).first(static_cast<std::size_t>(depth));
     const auto next = std::span(text).subspan(prompt.size());
-    return after_prompt(subject, specs, prompt, static_cast<Pos>(text.size()), [&](Session& session, const KvSpec&) {
-      return speed_of(session, next, depth, subject);
-    });
+    return after_prompt(subject, specs, prompt, static_cast<Pos>(text.size()),
+                        [&](Session& session, const KvSpec&) { return speed_of(session, next, depth, subject); });
   };
   return {.name = fmt::format("speed.{}", depth),
           .prompt_tokens = static_cast<double>(depth),
