@@ -24,7 +24,7 @@ class Browser:
         line = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                 f"--user-data-dir={self.folder.name}", "--remote-debugging-pipe", "about:blank"]
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "sh", *line], pass_fds=(commands, answers),
+            ["bash", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "bash", *line], pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(commands)
         os.close(answers)
@@ -103,7 +103,7 @@ class Browser:
         end = time.monotonic() + SECONDS
         while not is_done():
             if time.monotonic() > end or self.process.poll() is not None:
-                raise TimeoutError("chromium does not answer")
+                raise TimeoutError(f"chromium does not answer; its status is {self.process.poll()}")
             try:
                 self.read += os.read(self.answers, 1 << 20)
             except BlockingIOError:

@@ -31,11 +31,11 @@ class CompareTest(ProgramTest):
         words = random.Random(5)
         text = " ".join(words.choice(["the", "time", "of", "a", "river", "stone.", "Some", "light,", "house"])
                         for _ in range(1200))
-        self.text = self.file("text.txt", text)
+        self.file("text.txt", text)
 
-    def line(self, *more, model=LLAMA, specs=SPECS, output="report.json"):
-        return ["compare", "-m", model, "-f", self.text, "--data", self.folder / "data", "-o", self.folder / output,
-                *[part for spec in specs for part in ("--kv", spec)], *more]
+    def line(self, *more, model=LLAMA, specs=SPECS, output="report.json", text="text.txt", data="data"):
+        return ["compare", "-m", model, "-f", self.folder / text, "--data", self.folder / data, "-o",
+                self.folder / output, *[part for spec in specs for part in ("--kv", spec)], *more]
 
     def results(self, name="report.jsonl"):
         """The lines of a file of results without what they took."""
@@ -76,7 +76,7 @@ class ResultsTest(CompareTest):
 
     def test_eval_gives_the_same_figures(self):
         self.ok(*self.line("-t", 1))
-        ppl = self.json("eval", "ppl", "-m", LLAMA, "-f", self.text, "--prompt", 256, "--score", 64, "--windows", 4,
+        ppl = self.json("eval", "ppl", "-m", LLAMA, "-f", self.folder / "text.txt", "--prompt", 256, "--score", 64, "--windows", 4,
                         "--base", "full", "--kv", "k8v8", "-o", "json")
         found = next(r for r in self.results() if (r["kv_spec"], r["measurement"]) == ("k8v8", "perplexity"))["values"]
         for name in ["perplexity", "kl_mean", "kl_p99", "top1_agreement", "kl_by_position", "kv_bytes", "kept_fraction"]:
@@ -169,8 +169,8 @@ class BadInputTest(CompareTest):
         self.refused(2, "--budget", *self.line("--budget", "40", specs=[]))
         self.refused(2, "--kv", *self.line("--budget", "50"))
         self.refused(1, "nowhere/arc/ARC-Easy-Dev.jsonl: there is no such file; --data",
-                     *self.line("--data", self.folder / "nowhere"))
-        self.refused(1, "missing.txt", *self.line("-f", self.folder / "missing.txt"))
+                     *self.line(data="nowhere"))
+        self.refused(1, "missing.txt", *self.line(text="missing.txt"))
         self.refused(1, "no/such/report.jsonl: cannot be written", *self.line(output="no/such/report.html"))
         self.items.write_text(json.dumps(question(0)) + "\n{\"question\": 1}\n")
         self.refused(1, r"ARC-Easy-Dev\.jsonl: line 2", *self.line())
