@@ -22,8 +22,7 @@ namespace {
 struct Arguments {
   ModelArguments model;
   bool specs_given = false;
-  SuiteFiles files{.text = {}, .data = "../shared/data"};
-  std::string suite = "quick", output = "report.html", results;
+  std::string text, data = "../shared/data", suite = "quick", output = "report.html", results;
   int budget = 0;
 };
 
@@ -72,7 +71,8 @@ std::string results_path(const Arguments& args) {
 void run(const Arguments& args) {
   Loaded loaded(args.model);
   const auto specs = specs_of(args, loaded);
-  const Suite suite = make_suite(args.suite, args.files, loaded.tokenizer, loaded.context);
+  const SuiteFiles files{.text = args.text, .data = args.data == "none" ? "" : args.data};
+  const Suite suite = make_suite(args.suite, files, loaded.tokenizer, loaded.context);
   ResultsFile file(results_path(args), origin_of(loaded, suite));
   {
     Progress progress("compare", 0);
@@ -109,8 +109,8 @@ void add_compare(CLI::App& program) {
                   "or 12")
       ->check(CLI::IsMember({50, 33, 25, 12}))
       ->excludes(kv);
-  app->add_option("--data", args->files.data, "folder of the tasks' data (../shared/data)");
-  app->add_option("-f,--file", args->files.text, "the text for perplexity, speed and samples (default: the folder's)");
+  app->add_option("--data", args->data, "folder of the tasks' data (../shared/data); none: leave such tasks out");
+  app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: the folder's)");
   app->add_option("-o,--output", args->output, "FILE.html or FILE.json (report.html)")->check(known_output);
   app->add_option("--results", args->results,
                   "lines of results, which a run that was ended goes on from (default: FILE.jsonl)");

@@ -37,14 +37,14 @@ std::string cell(const Column& column, const SpecReport& spec, std::optional<dou
                      column.shown(*x));
 }
 
-std::string table(const Report& report) {
+// A row for each spec, with the id NAME-NUMBER; the table's is NAMEs. Titles sort.
+std::string table(const Report& report, const std::vector<Column>& columns, std::string_view name) {
   const auto head = [](std::string_view title) {
     return fmt::format("<th scope=\"col\"><button type=\"button\">{}</button></th>", escaped(title));
   };
-  const std::vector<Column> all = columns(report);
   std::vector<std::optional<double>> bests;
-  std::string out = "<table id=\"specs\"><thead><tr>" + head("#") + head("KV spec");
-  for (const Column& column : all) {
+  std::string out = fmt::format("<table id=\"{}s\"><thead><tr>{}{}", name, head("#"), head("KV spec"));
+  for (const Column& column : columns) {
     out += head(column.title);
     bests.push_back(best(report, column));
   }
@@ -52,9 +52,9 @@ std::string table(const Report& report) {
   for (std::size_t i = 0; i < report.specs.size(); ++i) {
     const SpecReport& spec = report.specs[i];
     out += fmt::format(
-        "<tr id=\"spec-{0}\" data-spec=\"{0}\"><td data-value=\"{0}\">{0}</td><td data-value=\"{1}\">{1}</td>", i + 1,
-        escaped(spec.spec));
-    for (std::size_t c = 0; c < all.size(); ++c) out += cell(all[c], spec, bests[c]);
+        "<tr id=\"{0}-{1}\" data-spec=\"{1}\"><td data-value=\"{1}\">{1}</td><td data-value=\"{2}\">{2}</td>", name,
+        i + 1, escaped(spec.spec));
+    for (std::size_t c = 0; c < columns.size(); ++c) out += cell(columns[c], spec, bests[c]);
     out += "</tr>\n";
   }
   return out + "</tbody></table>";
@@ -111,7 +111,8 @@ std::string comparison_page(const Report& report) {
                                                    {"version", escaped(origin.version)},
                                                    {"tokens", fmt::format("{:.0f}", report.tokens().value_or(0))},
                                                    {"about", escaped(about(report))},
-                                                   {"table", table(report)},
+                                                   {"table", table(report, columns(report), "spec")},
+                                                   {"tasks", table(report, task_columns(report), "task")},
                                                    {"plots", plots(report)},
                                                    {"bytes", bytes(report)},
                                                    {"texts", generated_texts(report)},

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/results_file.h"
@@ -56,7 +57,8 @@ struct Column {
 };
 
 std::vector<Column> columns(const Report& report);
-Column bytes_column();  // the first of them
+std::vector<Column> task_columns(const Report& report);  // each task by itself, those of retrieval that are reported
+Column bytes_column();                                   // the first of them
 
 std::string text_table(const Report& report);
 Json to_json(const Report& report);

@@ -3,8 +3,8 @@
 (() => {
   "use strict";
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const table = document.querySelector("#specs");
-  const body = table.tBodies[0];
+  const tables = all("table");
+  const rows = [...document.querySelector("#specs").tBodies[0].rows];
 
   // Numbers by value, texts by letters, what is missing last whichever way.
   const compare = (a, b, sign) => {
@@ -12,28 +12,30 @@
     const difference = Number(a) - Number(b);
     return sign * (Number.isNaN(difference) ? a.localeCompare(b) : difference);
   };
-  const sort = (header) => {
-    const column = header.cellIndex;
+  const sort = (table, header) => {
     const ascending = header.getAttribute("aria-sort") !== "ascending";
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    const value = (row) => row.cells[column].dataset.value ?? "";
+    const body = table.tBodies[0];
+    const value = (row) => row.cells[header.cellIndex].dataset.value;
     body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b), ascending ? 1 : -1)));
   };
-  for (const header of table.tHead.rows[0].cells) header.querySelector("button").onclick = () => sort(header);
+  for (const table of tables)
+    for (const header of table.tHead.rows[0].cells)
+      header.querySelector("button").onclick = () => sort(table, header);
 
   const filter = document.querySelector("#filter");
   const show = () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    for (const row of body.rows) {
+    for (const row of rows) {
       const has = words.every((word) => row.cells[1].textContent.toLowerCase().includes(word));
-      row.hidden = !has;
       shown += has;
-      for (const other of all(`[data-spec="${row.dataset.spec}"]`))
-        if (other !== row) other.classList.toggle("dim", !has);
+      for (const part of all(`[data-spec="${row.dataset.spec}"]`))
+        if (part.tagName === "TR") part.hidden = !has;
+        else part.classList.toggle("dim", !has);
     }
-    document.querySelector("#shown").textContent = words.length ? `${shown} of ${body.rows.length} specs` : "";
+    document.querySelector("#shown").textContent = words.length ? `${shown} of ${rows.length} specs` : "";
   };
   filter.oninput = show;
 

@@ -125,7 +125,9 @@ class Reader {
 
   std::string in_data(std::string_view name) const {
     std::string path = (std::filesystem::path(files_.data) / name).string();
-    require(std::filesystem::exists(path), "{}: there is no such file; --data names the folder that has {}", path,
+    require(!files_.data.empty(), "without --data a text is needed: --file");
+    require(std::filesystem::exists(path),
+            "{}: there is no such file; --data names the folder that has {}, --data none leaves such tasks out", path,
             name);
     return path;
   }
@@ -194,10 +196,13 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   const Tokens prompt = first(windows.front(), s.prompt);
   add(perplexity_measurement(windows, s.prompt));
   add(cache_measurement(prompt));
-  for (const std::string& task : s.choices) add(choice_measurement(reader.choices(task)));
+  const bool has_data = !files.data.empty();
+  for (const std::string& task : has_data ? s.choices : std::vector<std::string>{})
+    add(choice_measurement(reader.choices(task)));
   for (const RetrievalTask& task : retrieval_tasks()) add(retrieval_measurement(task, s.contexts, s.retrieval_tokens));
   add(generation_measurement("generation.text", reader.samples(), s.sample_tokens));
-  if (s.questions > 0) add(generation_measurement("generation.gsm8k", reader.questions(), s.question_tokens));
+  if (has_data && s.questions > 0)
+    add(generation_measurement("generation.gsm8k", reader.questions(), s.question_tokens));
   for (const Pos depth : s.depths)
     add(speed_measurement(reader.repeated(static_cast<std::size_t>(depth + s.speed_tokens)), depth));
   add(layers_measurement(reader.windows(static_cast<std::size_t>(s.sentence_tokens), s.sentences)));

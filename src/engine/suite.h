@@ -41,7 +41,7 @@ struct Measurement {
 
 struct SuiteFiles {
   std::string text;  // a file; empty: the folder's
-  std::string data;  // a folder of public data sets, laid out as their sources are
+  std::string data;  // a folder of public data sets, laid out as their sources are; empty: no tasks that need them
 };
 
 struct SuiteSizes {

@@ -82,6 +82,12 @@ class ResultsTest(CompareTest):
         for name in ["perplexity", "kl_mean", "kl_p99", "top1_agreement", "kl_by_position", "kv_bytes", "kept_fraction"]:
             self.assertEqual(found[name], ppl[name], name)
 
+    def test_without_data(self):
+        self.ok("compare", "-m", LLAMA, "--data", "none", "-f", self.folder / "text.txt", "--kv", "k8v8", "-o",
+                self.folder / "report.json")
+        measured = {r["measurement"] for r in self.results()}
+        self.assertEqual(set(MEASUREMENTS) - measured, {"choice.arc_easy"})
+
     def test_goes_on_where_it_was_killed(self):
         start = time.monotonic()
         self.ok(*self.line("-t", 2, output="whole.json"))
@@ -170,6 +176,8 @@ class BadInputTest(CompareTest):
         self.refused(2, "--kv", *self.line("--budget", "50"))
         self.refused(1, "nowhere/arc/ARC-Easy-Dev.jsonl: there is no such file; --data",
                      *self.line(data="nowhere"))
+        self.refused(1, "without --data a text is needed: --file", "compare", "-m", LLAMA, "--data", "none", "-o",
+                     self.folder / "report.html")
         self.refused(1, "missing.txt", *self.line(text="missing.txt"))
         self.refused(1, "no/such/report.jsonl: cannot be written", *self.line(output="no/such/report.html"))
         self.items.write_text(json.dumps(question(0)) + "\n{\"question\": 1}\n")
