@@ -3,76 +3,14 @@
 
 #include <fmt/format.h>
 
+#include "html.h"
 #include "kernels/kernels.h"
 #include "machine_info.h"
+#include "report_files.h"
 #include "roofline.h"
 
 namespace lamina {
 namespace {
-
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --paper: #fcfcfd; --card: #fff; --ink: #1b2330; --soft: #5c6675; --line: #dfe3e9;
-  --product: #2f6fd0; --attention: #d9682b; --rows: #2e9c7a; --cache: #8a5bc7; --other: #98a1ae; }
-@media (prefers-color-scheme: dark) { :root { --paper: #12161d; --card: #191f28; --ink: #e6eaf0; --soft: #9aa5b4;
-  --line: #2c3542; --product: #6ea3f2; --attention: #f0935c; --rows: #57c3a2; --cache: #b48df0; --other: #76808e; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 28px 16px 48px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; letter-spacing: -.01em; }
-h1, h2, p { overflow-wrap: anywhere; } h2 { font-size: 18px; margin: 0; }
-p { margin: 4px 0; color: var(--soft); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 20px; margin-top: 24px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 12px; margin: 14px 0; }
-.figures div { border-left: 3px solid var(--line); padding-left: 10px; }
-.figures b { display: block; font-size: 19px; font-weight: 600; font-variant-numeric: tabular-nums; }
-.figures span { color: var(--soft); font-size: 13px; }
-svg { display: block; width: 100%; height: auto; margin: 8px auto; } .wide { display: block; } .narrow { display: none; }
-svg text { font-size: 11.5px; fill: var(--ink); } svg .tick, svg .axis { fill: var(--soft); }
-svg .limit { fill: var(--soft); font-style: italic; } svg .grid { stroke: var(--line); }
-svg .label { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
-svg .leader { stroke: var(--soft); stroke-width: .8; } svg .roof { fill: none; stroke: var(--ink); stroke-width: 1.6; }
-svg .point { fill-opacity: .78; stroke: var(--card); }
-.product { --c: var(--product); } .attention { --c: var(--attention); } .rows { --c: var(--rows); }
-.cache { --c: var(--cache); } .other { --c: var(--other); }
-svg .point { fill: var(--c); } .bar i, .key i, td i { background: var(--c); }
-.bar { display: flex; gap: 2px; height: 30px; margin: 14px 0 6px; border-radius: 5px; overflow: hidden; }
-.bar i { display: block; min-width: 1px; color: #fff; font-size: 12px; font-style: normal; font-weight: 600;
-  line-height: 30px; text-align: center;
-  overflow: hidden; white-space: nowrap; }
-@media (prefers-color-scheme: dark) { .bar i { color: #10141a; } }
-.key { display: flex; flex-wrap: wrap; gap: 4px 16px; color: var(--soft); font-size: 13px; margin-bottom: 14px; }
-.key i, td i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 6px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
-th:nth-child(2), td:nth-child(2) { text-align: left; color: var(--soft); }
-tr:last-child td { border-bottom: 0; font-weight: 600; }
-@media (max-width: 640px) { section { padding: 14px 12px; } .wide { display: none; } .narrow { display: block; }
-  .bar .tight { font-size: 0; }
-  td:first-child, th:first-child { position: sticky; left: 0; background: var(--card); } }
-)";
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) switch (c) {
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '&':
-        out += "&amp;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  return out;
-}
 
 std::string figures(const ProfiledTest& test) {
   const MachineLimits& m = test.limits;
@@ -128,18 +66,15 @@ std::string section(const ProfiledTest& test) {
 }  // namespace
 
 std::string profile_page(const BenchModel& model, const std::vector<ProfiledTest>& tests) {
-  std::string page = fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-      "content=\"width=device-width, initial-scale=1\">\n<title>Lamina profile: "
-      "{0}</title>\n<style>{1}</style>\n</head>\n"
-      "<body>\n<h1>Lamina profile: {0}</h1>\n<p>{2}</p>\n<p>{3}, {4}; lamina {5}; {6}</p>\n",
-      escaped(model.type), kStyle, escaped(model.filename), escaped(cpu_name()), name(chosen_isa()), build_commit(),
-      tests.empty() ? "" : tests.front().result.time);
-  for (const ProfiledTest& test : tests) page += section(test);
-  return page + fmt::format(
-                    "<p style=\"margin-top:20px\">{} In the chart, operations with a limit; a circle's area is its "
-                    "share of the time.</p>\n</body>\n</html>\n",
-                    escaped(kProfileNote));
+  std::string body =
+      fmt::format("<p>{}</p>\n<p>{}, {}; lamina {}; {}</p>\n", escaped(model.filename), escaped(cpu_name()),
+                  name(chosen_isa()), build_commit(), tests.empty() ? "" : tests.front().result.time);
+  for (const ProfiledTest& test : tests) body += section(test);
+  body += fmt::format(
+      "<p style=\"margin-top:20px\">{} In the chart, operations with a limit; a circle's area is its share of the "
+      "time.</p>\n",
+      escaped(kProfileNote));
+  return html_page(fmt::format("Lamina profile: {}", model.type), profile_css(), body);
 }
 
 }  // namespace lamina

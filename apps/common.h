@@ -115,6 +115,7 @@ void add_run(CLI::App& program);
 void add_chat(CLI::App& program);
 void add_plan(CLI::App& program);
 void add_bench(CLI::App& program);
+void add_compare(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_doctor(CLI::App& program);
 void add_search(CLI::App& program);

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   lamina::add_chat(program);
   lamina::add_plan(program);
   lamina::add_bench(program);
+  lamina::add_compare(program);
   lamina::add_eval(program);
   lamina::add_doctor(program);
   lamina::add_search(program);

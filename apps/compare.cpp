@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// lamina compare: what KV specs cost, measured by a suite on the same data, as a table, a page and lines of results
+// that a run which was ended goes on from.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "base/error.h"
+#include "base/new_file.h"
+#include "common.h"
+#include "compare_html.h"
+#include "compare_report.h"
+#include "engine/comparison.h"
+#include "engine/suite.h"
+#include "kernels/kernels.h"
+#include "machine_info.h"
+#include "model/model_identity.h"
+
+namespace lamina {
+namespace {
+
+struct Arguments {
+  ModelArguments model;
+  bool specs_given = false;
+  std::string text, data = "../shared/data", suite = "quick", output = "report.html", results;
+  int budget = 0;
+};
+
+bool is_page(const std::string& path) { return path.ends_with(".html"); }
+
+// The dense cache first, the others as given, none twice.
+std::vector<std::shared_ptr<const KvSpec>> specs_of(const Arguments& args, const Loaded& loaded) {
+  const KvShape shape = loaded.model.shape();
+  std::vector<std::shared_ptr<const KvSpec>> specs = {
+      std::make_shared<const KvSpec>(KvSpec::parse("full", shape, UpwardMaps::kAny))};
+  for (const auto& spec : args.specs_given ? loaded.specs : good_specs(args.budget, shape))
+    if (std::ranges::find(specs, spec->key(), &KvSpec::key) == specs.end()) specs.push_back(spec);
+  return specs;
+}
+
+// Names may hold bytes that are no text; what is written must be what is read back.
+std::string as_text(const std::string& bytes) {
+  return Json::parse(Json(bytes).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
+ResultsOrigin origin_of(const Loaded& loaded, const Suite& suite) {
+  return {.model = as_text(loaded.model.config().name),
+          .model_id = model_identity(loaded.model.file()),
+          .version = build_commit(),
+          .machine = as_text(fmt::format("{}, {}", cpu_name(), name(chosen_isa()))),
+          .suite = suite.name,
+          .data = suite.data};
+}
+
+void show(Progress& progress, const CompareState& state) {
+  const auto left = static_cast<long>(state.seconds_left);
+  progress.show(fmt::format("{}/{} {}{}", state.done + 1, state.measurements, state.measurement,
+                            left < 0 ? std::string() : fmt::format("  {}:{:02} left", left / 60, left % 60)));
+}
+
+void write(const std::string& path, const Report& report) {
+  NewFile file(path);
+  file.write(is_page(path) ? comparison_page(report) : to_json(report).dump(2) + "\n");
+  file.finish();
+}
+
+std::string results_path(const Arguments& args) {
+  return args.results.empty() ? std::filesystem::path(args.output).replace_extension(".jsonl").string() : args.results;
+}
+
+void run(const Arguments& args) {
+  Loaded loaded(args.model);
+  const auto specs = specs_of(args, loaded);
+  const SuiteFiles files{.text = args.text, .data = args.data == "none" ? "" : args.data};
+  const Suite suite = make_suite(args.suite, files, loaded.tokenizer, loaded.context);
+  ResultsFile file(results_path(args), origin_of(loaded, suite));
+  {
+    Progress progress("compare", 0);
+    const Subject subject{
+        .model = loaded.model, .tokenizer = loaded.tokenizer, .pool = loaded.pool, .batch = args.model.batch};
+    compare(suite, subject, specs, file, [&](const CompareState& state) {
+      require(!interrupted(), "interrupted; what was measured is in {}, the same command goes on from there",
+              file.path());
+      show(progress, state);
+    });
+  }
+  const Report report = Report::of(file.origin(), file.results());
+  write(args.output, report);
+  print_now(text_table(report));
+}
+
+std::string known_output(const std::string& path) {
+  if (is_page(path) || path.ends_with(".json")) return "";
+  return fmt::format("\"{}\" is unknown, expected FILE.html or FILE.json", path);
+}
+
+}  // namespace
+
+void add_compare(CLI::App& program) {
+  auto args = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("compare", "what KV specs cost: a suite of measurements, one page");
+  add_model_options(*app, args->model);
+  add_kv_options(*app, args->model);
+  CLI::Option* kv = app->get_option("--kv");
+  app->add_option("--suite", args->suite, "quick (minutes on a small model, the default) or full")
+      ->check(CLI::IsMember(suite_names()));
+  app->add_option("--budget", args->budget,
+                  "without --kv: of the built-in specs those of about so many percent of the dense cache: 50, 33, 25 "
+                  "or 12")
+      ->check(CLI::IsMember({50, 33, 25, 12}))
+      ->excludes(kv);
+  app->add_option("--data", args->data, "folder of the tasks' data (../shared/data); none: leave such tasks out");
+  app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: the folder's)");
+  app->add_option("-o,--output", args->output, "FILE.html or FILE.json (report.html)")->check(known_output);
+  app->add_option("--results", args->results,
+                  "lines of results, which a run that was ended goes on from (default: FILE.jsonl)");
+  app->callback([args, kv] {
+    args->specs_given = kv->count() > 0;
+    run(*args);
+  });
+}
+
+}  // namespace lamina

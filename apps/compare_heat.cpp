@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compare_heat.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "html.h"
+
+namespace lamina {
+namespace {
+
+using Grid = std::vector<std::vector<double>>;  // [row][column]
+
+constexpr double kWidth = 360, kLeft = 34, kTop = 6, kBottom = 32, kMostCell = 14;
+
+struct Map {
+  std::string title, about;
+  std::string across, down;  // what columns and rows are
+  Grid cells;
+  std::vector<std::string> down_names{};  // of the rows; empty: their numbers
+  double across_scale = 1;                // of a column's number
+  double low = 0, high = 1;               // what is white, and what has the full colour
+  std::vector<std::string> kinds{};       // cells are indices into these, not shades
+};
+
+std::string cell(const Map& map, double x, double y, double width, double height, double value) {
+  const std::string at =
+      fmt::format("x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\"", x, y, width, height);
+  if (!map.kinds.empty()) {
+    const auto kind = static_cast<std::size_t>(value);
+    return fmt::format("<rect class=\"p{}\" {}><title>{}</title></rect>", kind % 6, at, escaped(map.kinds[kind]));
+  }
+  const double share = map.high > map.low ? std::clamp((value - map.low) / (map.high - map.low), 0.0, 1.0) : 0;
+  return fmt::format("<rect {} fill-opacity=\"{:.3f}\"><title>{:.3g}</title></rect>", at, share, value);
+}
+
+// Of n rows or columns those that have their name shown: a dozen at most.
+std::size_t step_of(std::size_t n) {
+  for (const std::size_t step : {1U, 2U, 5U, 10U, 20U, 50U})
+    if (n <= 12 * step) return step;
+  return 100;
+}
+
+std::string axes(const Map& map, double width, double height) {
+  std::string out;
+  const std::size_t rows = map.cells.size(), columns = map.cells.front().size();
+  const double bottom = kTop + height * static_cast<double>(rows);
+  for (std::size_t i = 0; i < rows; i += step_of(rows))
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" class=\"tick\">{}</text>", kLeft - 4,
+                       kTop + height * (static_cast<double>(i) + 0.5) + 4,
+                       map.down_names.empty() ? std::to_string(i) : escaped(map.down_names[i]));
+  for (std::size_t i = 0; i < columns; i += step_of(columns))
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"tick\">{:.0f}</text>",
+                       kLeft + width * (static_cast<double>(i) + 0.5), bottom + 13,
+                       map.across_scale * static_cast<double>(i));
+  out +=
+      fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"axis\">{}</text>\n",
+                  (kLeft + kWidth) / 2, bottom + 27, escaped(fmt::format("{} across, {} down", map.across, map.down)));
+  return out;
+}
+
+std::string legend(const Map& map) {
+  std::string out = "<div class=\"key\">";
+  if (map.kinds.empty()) return out + fmt::format("<span>pale {:.3g}, full {:.3g}</span></div>", map.low, map.high);
+  for (std::size_t i = 0; i < map.kinds.size(); ++i)
+    out += fmt::format("<span><i class=\"p{}\"></i>{}</span>", i % 6, escaped(map.kinds[i]));
+  return out + "</div>";
+}
+
+std::string figure(const Map& map) {
+  const std::size_t rows = map.cells.size(), columns = map.cells.front().size();
+  const double width = (kWidth - kLeft) / static_cast<double>(columns);
+  const double height = std::min(kMostCell, std::max(4.0, width));
+  std::string svg;
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns; ++column)
+      svg += cell(map, kLeft + width * static_cast<double>(column), kTop + height * static_cast<double>(row), width,
+                  height, map.cells[row][column]);
+    svg += '\n';
+  }
+  return fmt::format(
+      "<figure><figcaption>{}<small>{}</small></figcaption><svg class=\"heat\" viewBox=\"0 0 {} {:.1f}\" role=\"img\" "
+      "aria-label=\"{}: {} across, {} down\">\n{}{}</svg>{}</figure>\n",
+      escaped(map.title), escaped(map.about), kWidth, kTop + height * static_cast<double>(rows) + kBottom,
+      escaped(map.title), escaped(map.across), escaped(map.down), svg, axes(map, width, height), legend(map));
+}
+
+void stretch(Map& map) {
+  map.low = 1e300, map.high = -1e300;
+  for (const auto& row : map.cells)
+    for (const double x : row) map.low = std::min(map.low, x), map.high = std::max(map.high, x);
+}
+
+Grid transposed(const Grid& grid) {
+  Grid out(grid.front().size(), std::vector<double>(grid.size()));
+  for (std::size_t i = 0; i < grid.size(); ++i)
+    for (std::size_t j = 0; j < out.size(); ++j) out[j][i] = grid[i][j];
+  return out;
+}
+
+// A measurement's values, or a figure's place that says why there are none.
+template <class Fn>
+std::string of(const Report& report, std::string_view name, Fn figures) {
+  const auto found = report.model.find("model." + std::string(name));
+  if (found == report.model.end()) return "";
+  const Json& values = found->second->values;
+  const auto why = values.find("unavailable");
+  if (why != values.end())
+    return fmt::format("<figure><figcaption>{}<small>{}</small></figcaption></figure>\n", escaped(name),
+                       escaped(why->get<std::string>()));
+  return figures(values);
+}
+
+std::string layer_maps(const Json& values) {
+  Map distances{.title = "Distances between layers",
+                .about = "Of K and V averaged over sentences, as KVSharer ranks pairs of layers.",
+                .across = "layer",
+                .down = "layer",
+                .cells = values["distances"].get<Grid>()};
+  stretch(distances);
+  Map cosines{
+      .title = "Neighbours' likeness",
+      .about = "Cosine of a layer's rows with those of the next one, which is what MiniCache merges by.",
+      .across = "layer",
+      .down = "keys and values",
+      .cells = {values["key_cosines"].get<std::vector<double>>(), values["value_cosines"].get<std::vector<double>>()},
+      .down_names = {"K", "V"}};
+  if (cosines.cells.front().empty()) return figure(distances);
+  return figure(distances) + figure(cosines);
+}
+
+std::string attention_maps(const Json& values) {
+  const int queries = values["queries"].get<int>(), first = values["first_rows"].get<int>(),
+            tokens = values["tokens"].get<int>();
+  const auto by_head = [&](const char* name, std::string title, std::string about) {
+    return figure({.title = std::move(title),
+                   .about = std::move(about),
+                   .across = "layer",
+                   .down = "query head",
+                   .cells = transposed(values[name].get<Grid>())});
+  };
+  Map positions{.title = "Attention by position",
+                .about = fmt::format("The same queries, all heads of a layer; position in {} tokens.", tokens),
+                .across = "position",
+                .down = "layer",
+                .cells = values["by_position"].get<Grid>()};
+  positions.across_scale = tokens / static_cast<double>(positions.cells.front().size());
+  positions.high = 0.1;
+  return by_head("first", fmt::format("Attention to the first {} tokens", first),
+                 fmt::format("Share of what the last {} queries of a prompt of {} give.", queries, tokens)) +
+         by_head("between", "Attention to what is between",
+                 "What a token policy has to choose from: neither the first tokens nor the newest.") +
+         by_head("local", fmt::format("Attention to the newest {} tokens", queries), "The rest.") + figure(positions);
+}
+
+std::string fastgen_map(const Json& values) {
+  return figure({.title = "FastGen's policies",
+                 .about = fmt::format("The cheapest that recovers 95 % of a head's attention; {:.0f} % of rows kept.",
+                                      100 * values["kept_fraction"].get<double>()),
+                 .across = "layer",
+                 .down = "KV head",
+                 .cells = transposed(values["chosen"].get<Grid>()),
+                 .kinds = values["policies"].get<std::vector<std::string>>()});
+}
+
+std::string minicache_maps(const Json& values) {
+  std::vector<std::string> pairs;
+  for (const Json& pair : values["pairs"])
+    pairs.push_back(fmt::format("{}+{}", pair[0].get<int>(), pair[1].get<int>()));
+  const auto tokens = values["tokens"].get<double>();
+  const auto map = [&](const char* kind) {
+    Map m{.title = fmt::format("MiniCache: {} kept apart", kind),
+          .about = fmt::format("Share of the tokens around a position that a pair of layers does not merge; {:.1f} % "
+                               "of all rows.",
+                               100 * values["apart_fraction"].get<double>()),
+          .across = "position",
+          .down = "pair of layers",
+          .cells = values[kind].get<Grid>(),
+          .down_names = pairs};
+    m.across_scale = tokens / static_cast<double>(m.cells.front().size());
+    return figure(m);
+  };
+  return pairs.empty() ? "" : map("keys") + map("values");
+}
+
+}  // namespace
+
+std::string model_maps(const Report& report) {
+  return of(report, "layers", layer_maps) + of(report, "attention", attention_maps) +
+         of(report, "fastgen", fastgen_map) + of(report, "minicache", minicache_maps);
+}
+
+}  // namespace lamina

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compare_texts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "html.h"
+
+namespace lamina {
+namespace {
+
+constexpr const char* kTexts = "generation.text";
+
+bool continues(char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80U; }  // a UTF-8 character
+
+// Where b parts from a, at the beginning of b's word; at its end if it is the beginning of a.
+std::size_t parting(std::string_view a, std::string_view b) {
+  auto at = static_cast<std::size_t>(std::ranges::mismatch(a, b).in2 - b.begin());
+  if (at == b.size()) return at;
+  while (at > 0 && (continues(b[at]) || (b[at - 1] != ' ' && b[at - 1] != '\n'))) --at;
+  return at;
+}
+
+// What is the same, the word that differs, the rest.
+std::string marked(std::string_view other, std::string_view text) {
+  if (other == text) return fmt::format("<div class=\"said\"><span class=\"same\">{}</span></div>", escaped(text));
+  const std::size_t at = parting(other, text);
+  const std::size_t end = std::min(text.find_first_of(" \n", std::min(at + 1, text.size())), text.size());
+  const std::string_view word = text.substr(at, end - at);
+  return fmt::format("<div class=\"said\"><span class=\"same\">{}</span><mark>{}</mark>{}</div>",
+                     escaped(text.substr(0, at)), word.empty() ? "∎" : escaped(word), escaped(text.substr(end)));
+}
+
+const Json* samples(const SpecReport& spec) {
+  const auto found = spec.results.find(kTexts);
+  return found == spec.results.end() ? nullptr : &found->second->values["samples"];
+}
+
+std::string text_of(const Json& samples, std::size_t i) { return samples[i]["text"].get<std::string>(); }
+
+std::string pair(const std::string& dense, const SpecReport& spec, std::size_t number, std::size_t sample) {
+  const Json* const texts = samples(spec);
+  if (texts == nullptr || sample >= texts->size()) return "";
+  const Json& of = (*texts)[sample];
+  const Json& first = of["first_difference"];
+  return fmt::format(
+      "<div class=\"pair\" data-spec=\"{}\"><h3>{} <small>{}</small></h3>{}{}</div>\n", number, escaped(spec.spec),
+      first.is_null()
+          ? "the same tokens"
+          : fmt::format("token {} differs, ROUGE-L {:.3f}", first.get<std::size_t>() + 1, of["rouge_l"].get<double>()),
+      marked(text_of(*texts, sample), dense), marked(dense, text_of(*texts, sample)));
+}
+
+}  // namespace
+
+std::string generated_texts(const Report& report) {
+  const Json* const dense = report.specs.empty() ? nullptr : samples(report.specs.front());
+  if (dense == nullptr) return "<p>None yet.</p>";
+  std::string out;
+  for (std::size_t sample = 0; sample < dense->size(); ++sample) {
+    const std::string text = text_of(*dense, sample);
+    out += fmt::format(
+        "<details{}><summary>Text {}: the dense cache's to the left or above</summary>\n<div class=\"given\">… "
+        "{}</div>\n",
+        sample == 0 ? " open" : "", sample + 1, escaped((*dense)[sample]["prompt"].get<std::string>()));
+    for (std::size_t i = 1; i < report.specs.size(); ++i) out += pair(text, report.specs[i], i + 1, sample);
+    out += "</details>\n";
+  }
+  return out;
+}
+
+}  // namespace lamina

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lamina compare: its results can be relied on whatever ends it, and its page can be used."""
+
+import json
+import random
+import re
+import resource
+import signal
+import subprocess
+import time
+import unittest
+
+import program
+from browser import Browser
+from program import GEMMA, LLAMA, ProgramTest
+
+SPECS = ["k8v8", "window(window=40)", "map(0_0_2_2) + k4v4", "adakv(keep=0.25) + k8v4"]
+MEASUREMENTS = ["perplexity", "cache", "choice.arc_easy", "generation.text"]
+
+
+def question(number):
+    choices = [{"text": f"answer {number + i}", "label": "ABCD"[i]} for i in range(4)]
+    return {"id": str(number), "question": {"stem": f"What is {number}?", "choices": choices}, "answerKey": "B"}
+
+
+class CompareTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        (self.folder / "data/arc").mkdir(parents=True)
+        self.items = self.file("data/arc/ARC-Easy-Dev.jsonl", "".join(json.dumps(question(i)) + "\n" for i in range(6)))
+        words = random.Random(5)
+        text = " ".join(words.choice(["the", "time", "of", "a", "river", "stone.", "Some", "light,", "house"])
+                        for _ in range(1200))
+        self.file("text.txt", text)
+
+    def line(self, *more, model=LLAMA, specs=SPECS, output="report.json", text="text.txt", data="data"):
+        return ["compare", "-m", model, "-f", self.folder / text, "--data", self.folder / data, "-o",
+                self.folder / output, *[part for spec in specs for part in ("--kv", spec)], *more]
+
+    def results(self, name="report.jsonl"):
+        """The lines of a file of results without what they took."""
+        lines = [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+        for line in lines:
+            del line["timing"]
+        return lines
+
+
+class ResultsTest(CompareTest):
+    def test_every_measurement_of_every_spec(self):
+        out = self.ok(*self.line("-t", 2)).decode().splitlines()
+        self.assertEqual([row.split("  ")[-1] for row in out], ["kv", "full", *SPECS])
+        report = json.loads((self.folder / "report.json").read_text())
+        self.assertEqual([spec["kv_spec"] for spec in report["specs"]], ["full", *SPECS])
+        for spec in report["specs"]:
+            self.assertLessEqual(set(MEASUREMENTS), set(spec["values"]))
+            self.assertTrue(any(name.startswith("speed.") for name in spec["timing"]))
+            self.assertEqual(set(spec["values"]), set(report["specs"][0]["values"]))
+            cache = spec["values"]["cache"]
+            self.assertEqual(cache["kv_bytes"], sum(cache[part] for part in ["rows", "scales", "gains", "positions",
+                                                                            "mass", "slack"]))
+        full, k8v8, window, *_ = (spec["values"] for spec in report["specs"])
+        self.assertEqual((full["perplexity"]["kl_mean"], full["generation.text"]["same"]), (0, 1))
+        self.assertGreater(k8v8["perplexity"]["kl_mean"], 0)
+        self.assertLess(k8v8["cache"]["kv_bytes"], full["cache"]["kv_bytes"])
+        self.assertLess(window["perplexity"]["kept_fraction"], 0.5)
+        of_model = report["of_model"]["values"]
+        self.assertEqual(len(of_model["model.layers"]["distances"]), 4)
+        self.assertEqual([len(row) for row in of_model["model.attention"]["first"]], [4] * 4)
+        for shares in zip(*(sum(of_model["model.attention"][part], []) for part in ["first", "between", "local"])):
+            self.assertAlmostEqual(sum(shares), 1, delta=1e-5)
+
+    def test_the_same_in_every_run_and_for_any_number_of_threads(self):
+        self.ok(*self.line("-t", 1))
+        self.ok(*self.line("-t", 2, output="again.json"))
+        self.assertEqual(self.results(), self.results("again.jsonl"))
+
+    def test_eval_gives_the_same_figures(self):
+        self.ok(*self.line("-t", 1))
+        ppl = self.json("eval", "ppl", "-m", LLAMA, "-f", self.folder / "text.txt", "--prompt", 256, "--score", 64, "--windows", 4,
+                        "--base", "full", "--kv", "k8v8", "-o", "json")
+        found = next(r for r in self.results() if (r["kv_spec"], r["measurement"]) == ("k8v8", "perplexity"))["values"]
+        for name in ["perplexity", "kl_mean", "kl_p99", "top1_agreement", "kl_by_position", "kv_bytes", "kept_fraction"]:
+            self.assertEqual(found[name], ppl[name], name)
+
+    def test_without_data(self):
+        self.ok("compare", "-m", LLAMA, "--data", "none", "-f", self.folder / "text.txt", "--kv", "k8v8", "-o",
+                self.folder / "report.json")
+        measured = {r["measurement"] for r in self.results()}
+        self.assertEqual(set(MEASUREMENTS) - measured, {"choice.arc_easy"})
+
+    def test_goes_on_where_it_was_killed(self):
+        start = time.monotonic()
+        self.ok(*self.line("-t", 2, output="whole.json"))
+        seconds = time.monotonic() - start
+        chance, lines = random.Random(3), set()
+        for _ in range(10):
+            run = program.start(*self.line("-t", 2))
+            time.sleep(seconds * chance.uniform(0.1, 0.6))
+            run.send_signal(signal.SIGKILL)
+            run.communicate()
+            path = self.folder / "report.jsonl"
+            lines.add(path.read_bytes().count(b"\n") if path.exists() else 0)
+            self.assertFalse((self.folder / "report.json").exists() and len(lines) == 1)
+        self.ok(*self.line("-t", 2))
+        self.assertGreater(len(lines), 1)  # it was killed at work
+        self.assertEqual(self.results(), self.results("whole.jsonl"))
+
+    def test_a_torn_line_is_dropped_and_measured_again(self):
+        self.ok(*self.line("-t", 1))
+        path, whole = self.folder / "report.jsonl", self.results()
+        content = path.read_bytes()
+        for cut in [1, 40, len(content.splitlines()[-1])]:
+            path.write_bytes(content[:-cut])
+            self.ok(*self.line("-t", 1))
+            self.assertEqual(self.results(), whole)
+
+    def test_what_is_measured_is_not_measured_again(self):
+        self.ok(*self.line("-t", 1, specs=SPECS[:1]))
+        content = (self.folder / "report.jsonl").read_bytes()
+        page = (self.folder / "report.json").read_bytes()
+        self.ok(*self.line("-t", 2, specs=SPECS[:1]))
+        self.assertEqual((self.folder / "report.jsonl").read_bytes(), content)
+        self.assertEqual((self.folder / "report.json").read_bytes(), page)
+        self.ok(*self.line("-t", 1, specs=SPECS[:2]))  # one more
+        self.assertTrue((self.folder / "report.jsonl").read_bytes().startswith(content))
+        self.assertEqual({r["kv_spec"] for r in self.results()} - {"fastgen", "minicache", "snapkv(window=64)"},
+                         {"full", *SPECS[:2]})
+
+
+class BadInputTest(CompareTest):
+    def test_results_of_something_else(self):
+        self.ok(*self.line("-t", 1, specs=["k8v8"]))
+        path = self.folder / "report.jsonl"
+        content = path.read_bytes()
+        again = self.line("-t", 1, specs=["k8v8"])
+        for pattern, other in [
+                ("line 1: \"model", self.line(model=GEMMA, specs=["k8v8"])),
+                ("line 1: \"suite\" is \"quick\", this run's is \"full\"", self.line("--suite", "full", "-c", "256")),
+                ("line 1: \"data\" is", self.line("-c", "256", specs=["k8v8"]))]:
+            if "full" in other:
+                for name in ["arc/ARC-Challenge-Dev.jsonl", "piqa/valid.jsonl", "winogrande/winogrande_dev_sample1000.jsonl"]:
+                    (self.folder / "data" / name).parent.mkdir(exist_ok=True)
+                self.file("data/arc/ARC-Challenge-Dev.jsonl", self.items.read_bytes())
+                self.file("data/piqa/valid.jsonl", "".join(
+                    json.dumps({"goal": f"g{i}", "sol1": "a b", "sol2": "c d", "label": 1}) + "\n" for i in range(6)))
+                self.file("data/winogrande/winogrande_dev_sample1000.jsonl", "".join(
+                    json.dumps({"context_options": ["x is", "y is"], "continuation": "z", "gold": 0}) + "\n"
+                    for i in range(6)))
+            self.refused(1, r"report\.jsonl: " + pattern, *other)
+        for pattern, old, new in [(r"line 2: \"version\" is \"0.0\"", rb'"version":"[^"]*"', b'"version":"0.0"'),
+                                  ("line 2: \"machine\"", rb'"machine":"[^"]*"', b'"machine":"other"')]:
+            lines = content.splitlines(keepends=True)
+            lines[1] = re.sub(old, new, lines[1])
+            path.write_bytes(b"".join(lines))
+            self.refused(1, pattern, *again)
+            self.assertEqual(path.read_bytes(), b"".join(lines))
+
+    def test_files_that_are_no_results(self):
+        path = self.folder / "report.jsonl"
+        for content, pattern in [(b"notes", "line 1: this is no line of compare's results"),
+                                 (b"{}\n", "line 1: \"schema\""), (b"[1]\n", "line 1: not a JSON object"),
+                                 (b"{\"schema\":\"lamina.compare/9\"}\n", "line 1: \"schema\" is"),
+                                 (b"x\n", "line 1: not JSON"), (b"\xff\xfe\n", "line 1: not JSON")]:
+            path.write_bytes(content)
+            self.refused(1, r"report\.jsonl: " + pattern, *self.line())
+            self.assertEqual(path.read_bytes(), content)
+        path.unlink()
+        path.mkdir()
+        self.refused(1, r"report\.jsonl: ", *self.line())
+        self.refused(1, "/dev/full: not a regular file", *self.line("--results", "/dev/full"))
+
+    def test_wrong_calls_and_data(self):
+        self.refused(2, "--suite", *self.line("--suite", "slow"))
+        self.refused(2, "report.pdf\" is unknown, expected FILE.html or FILE.json", *self.line(output="report.pdf"))
+        self.refused(2, "--budget", *self.line("--budget", "40", specs=[]))
+        self.refused(2, "--kv", *self.line("--budget", "50"))
+        self.refused(1, "nowhere/arc/ARC-Easy-Dev.jsonl: there is no such file; --data",
+                     *self.line(data="nowhere"))
+        self.refused(1, "without --data a text is needed: --file", "compare", "-m", LLAMA, "--data", "none", "-o",
+                     self.folder / "report.html")
+        self.refused(1, "missing.txt", *self.line(text="missing.txt"))
+        self.refused(1, "no/such/report.jsonl: cannot be written", *self.line(output="no/such/report.html"))
+        self.items.write_text(json.dumps(question(0)) + "\n{\"question\": 1}\n")
+        self.refused(1, r"ARC-Easy-Dev\.jsonl: line 2", *self.line())
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        self.ok(*self.line("-t", 1, specs=["k8v8"]))
+        report, results = self.folder / "report.json", self.folder / "report.jsonl"
+        page, whole = report.read_bytes(), self.results()
+        lines = results.read_bytes().splitlines(keepends=True)
+        for kept, limit in [(len(lines), 1000), (3, sum(map(len, lines[:3])) + 50)]:
+            results.write_bytes(b"".join(lines[:kept]))
+
+            def small_disk():
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+            done = subprocess.run([program.PROGRAM, *map(str, self.line("-t", 1, specs=["k8v8"]))], capture_output=True,
+                                  preexec_fn=small_disk, restore_signals=False, check=False)
+            self.assertEqual(done.returncode, 1, done)
+            self.assert_error_line(done.stderr)
+            self.assertRegex(done.stderr, rb"report\.jsonl?: cannot be written: File too large")
+            self.assertEqual(report.read_bytes(), page)
+            self.assertEqual(results.read_bytes(), b"".join(lines[:kept]))
+        self.ok(*self.line("-t", 1, specs=["k8v8"]))
+        self.assertEqual(self.results(), whole)
+
+
+class PageTest(CompareTest):
+    def test_in_a_browser(self):
+        hostile = "<img src=x onerror=alert(1)>&'.json"
+        self.file(hostile, json.dumps({"schema": "lamina.kvsharer/1", "map": [0, 0, 2, 2]}))
+        specs = ["k8v8", "window(window=40)", f'kvsharer(map="{self.folder / hostile}")']
+        self.ok(*self.line("-t", 2, specs=specs, output="report.html"))
+        page = self.folder / "report.html"
+        self.assertNotRegex(page.read_text(), r"<img|https?:|src=[^x]|@import|url\(|\bnan\b")
+        browser = Browser()
+        self.addCleanup(browser.close)
+        for width in [360, 1280]:
+            with self.subTest(width=width):
+                browser.open(page, width)
+                self.look_at(browser, width)
+                self.assertEqual(browser.problems(), [])
+
+    def look_at(self, browser, width):
+        run = browser.run
+        self.assertLessEqual(run("document.documentElement.scrollWidth"), width)
+        plots = run("document.querySelectorAll('.plots svg').length")
+        self.assertGreaterEqual(plots, 4)
+        self.assertEqual(run("document.querySelectorAll('.plots .mark').length"), 4 * plots)
+        # Marks are within their plots, and large enough to be seen.
+        self.assertTrue(run("""[...document.querySelectorAll('.plots svg')].every((svg) => {
+            const frame = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('.mark circle:not(.target)')].every((mark) => {
+              const box = mark.getBoundingClientRect();
+              return box.width > 5 && box.left >= frame.left && box.right <= frame.right && box.top >= frame.top &&
+                box.bottom <= frame.bottom; }); })"""))
+        self.assertGreaterEqual(run("document.querySelectorAll('.maps svg.heat').length"), 6)
+        self.assertGreater(run("document.querySelectorAll('.stack .bar i').length"), 4)
+        self.assertGreater(run("document.querySelectorAll('.pair mark').length"), 0)
+        self.sort(browser)
+        self.filter(browser)
+        self.assertTrue(browser.pdf().startswith(b"%PDF"))
+        light = run("getComputedStyle(document.body).backgroundColor")
+        browser.prefer("dark")
+        self.assertNotEqual(run("getComputedStyle(document.body).backgroundColor"), light)
+        browser.prefer("light")
+
+    def sort(self, browser):
+        column = "[...document.querySelectorAll('#specs tbody tr')].map((row) => Number(row.cells[2].dataset.value))"
+        header = "document.querySelector('#specs th:nth-child(3)')"
+        before = browser.run(column)
+        browser.run(f"{header}.querySelector('button').click()")
+        self.assertEqual(browser.run(column), sorted(before))
+        self.assertEqual(browser.run(f"{header}.getAttribute('aria-sort')"), "ascending")
+        # The same by keyboard.
+        browser.run(f"{header}.querySelector('button').focus()")
+        browser.key("Enter")
+        self.assertEqual(browser.run(column), sorted(before, reverse=True))
+        browser.key("Tab")
+        self.assertEqual(browser.run("document.activeElement.textContent"), "ratio")
+
+    def filter(self, browser):
+        rows = "[...document.querySelectorAll('#specs tbody tr')].filter((row) => !row.hidden).length"
+        for words, shown, dim in [("WINDOW", 1, 3), ("k8 v8", 1, 3), ("nothing", 0, 4), ("", 4, 0)]:
+            browser.run(f"const f = document.querySelector('#filter'); f.value = {json.dumps(words)}; "
+                        "f.dispatchEvent(new Event('input'));".replace("const f", "var f"))
+            self.assertEqual(browser.run(rows), shown, words)
+            self.assertEqual(browser.run("document.querySelectorAll('.plots svg')[0].querySelectorAll('.dim').length"), dim)
+
+
+if __name__ == "__main__":
+    program.main()
