@@ -130,9 +130,9 @@ Writer::Written Writer::write(Specs specs, const GenerationItem& item, int most)
   for (const std::vector<std::size_t>& group : shared_prompts(all, model_.shape(), context))
     write_group(all, group, item, most, texts);
   for (Generated& text : texts) compare(item, texts[dense], text);
-  Written written{.dense = texts[dense], .specs = std::move(texts)};
-  written.specs.resize(specs.size());
-  return written;
+  Generated full = texts[dense];
+  texts.resize(specs.size());
+  return {.dense = std::move(full), .specs = std::move(texts)};
 }
 
 void Writer::write_group(Specs specs, std::span<const std::size_t> group, const GenerationItem& item, int most,
