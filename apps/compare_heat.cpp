@@ -16,7 +16,7 @@ namespace {
 
 using Grid = std::vector<std::vector<double>>;  // [row][column]
 
-constexpr double kWidth = 360, kLeft = 34, kTop = 6, kBottom = 32, kMostCell = 14;
+constexpr double kWidth = 360, kLeft = 34, kTop = 6, kBottom = 32, kLeastCell = 7, kMostCell = 14;
 
 struct Map {
   std::string title, about;
@@ -39,10 +39,10 @@ std::string cell(const Map& map, double x, double y, double width, double height
   return fmt::format("<rect {} fill-opacity=\"{:.3f}\"><title>{:.3g}</title></rect>", at, share, value);
 }
 
-// Of n rows or columns those that have their name shown: a dozen at most.
-std::size_t step_of(std::size_t n) {
+// Every how many rows or columns, each of `size`, have their names shown so that these have room.
+std::size_t step_of(double size, double room) {
   for (const std::size_t step : {1U, 2U, 5U, 10U, 20U, 50U})
-    if (n <= 12 * step) return step;
+    if (size * static_cast<double>(step) >= room) return step;
   return 100;
 }
 
@@ -50,11 +50,11 @@ std::string axes(const Map& map, double width, double height) {
   std::string out;
   const std::size_t rows = map.cells.size(), columns = map.cells.front().size();
   const double bottom = kTop + height * static_cast<double>(rows);
-  for (std::size_t i = 0; i < rows; i += step_of(rows))
+  for (std::size_t i = 0; i < rows; i += step_of(height, 11))
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" class=\"tick\">{}</text>", kLeft - 4,
                        kTop + height * (static_cast<double>(i) + 0.5) + 4,
                        map.down_names.empty() ? std::to_string(i) : escaped(map.down_names[i]));
-  for (std::size_t i = 0; i < columns; i += step_of(columns))
+  for (std::size_t i = 0; i < columns; i += step_of(width, 26))
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"tick\">{:.0f}</text>",
                        kLeft + width * (static_cast<double>(i) + 0.5), bottom + 13,
                        map.across_scale * static_cast<double>(i));
@@ -66,7 +66,8 @@ std::string axes(const Map& map, double width, double height) {
 
 std::string legend(const Map& map) {
   std::string out = "<div class=\"key\">";
-  if (map.kinds.empty()) return out + fmt::format("<span>pale {:.3g}, full {:.3g}</span></div>", map.low, map.high);
+  if (map.kinds.empty())
+    return out + fmt::format("<span>{:.3g} <i class=\"ramp\"></i>{:.3g}</span></div>", map.low, map.high);
   for (std::size_t i = 0; i < map.kinds.size(); ++i)
     out += fmt::format("<span><i class=\"p{}\"></i>{}</span>", i % 6, escaped(map.kinds[i]));
   return out + "</div>";
@@ -75,7 +76,7 @@ std::string legend(const Map& map) {
 std::string figure(const Map& map) {
   const std::size_t rows = map.cells.size(), columns = map.cells.front().size();
   const double width = (kWidth - kLeft) / static_cast<double>(columns);
-  const double height = std::min(kMostCell, std::max(4.0, width));
+  const double height = std::clamp(width, kLeastCell, kMostCell);
   std::string svg;
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t column = 0; column < columns; ++column)
@@ -90,10 +91,12 @@ std::string figure(const Map& map) {
       escaped(map.title), escaped(map.across), escaped(map.down), svg, axes(map, width, height), legend(map));
 }
 
+// From the smallest value beside the diagonal, where a layer meets itself, to the largest.
 void stretch(Map& map) {
-  map.low = 1e300, map.high = -1e300;
-  for (const auto& row : map.cells)
-    for (const double x : row) map.low = std::min(map.low, x), map.high = std::max(map.high, x);
+  map.low = map.high = map.cells.front().back();
+  for (std::size_t i = 0; i < map.cells.size(); ++i)
+    for (std::size_t j = 0; j < map.cells[i].size(); ++j)
+      if (i != j) map.low = std::min(map.low, map.cells[i][j]), map.high = std::max(map.high, map.cells[i][j]);
 }
 
 Grid transposed(const Grid& grid) {
