@@ -61,10 +61,10 @@ def plot(title, x_name, y_name, series, *, lines=True, log_x=False, log_y=False,
             path = " ".join(f"{x(p[0]):.1f},{y(p[1]):.1f}" for p in some)
             out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for p in some:
-            name_of = f"{p[2]}: " if len(p) > 2 else ""
+            name_of = f"{p[2].strip()}: " if len(p) > 2 else ""
             out.append(f'<circle cx="{x(p[0]):.1f}" cy="{y(p[1]):.1f}" r="4" fill="{colour}">'
                        f'<title>{escape(name_of)}{number(p[0])}, {number(p[1])}</title></circle>')
-            if labels and len(p) > 2:
+            if labels and len(p) > 2 and not p[2].startswith(" "):  # those have a tooltip only
                 near_end = x(p[0]) > WIDTH - RIGHT - 120
                 out.append(f'<text x="{x(p[0]) + (-7 if near_end else 7):.1f}" y="{y(p[1]) - 5:.1f}" font-size="10" '
                            f'text-anchor="{"end" if near_end else "start"}">{escape(p[2])}</text>')
