@@ -256,6 +256,12 @@ static void multiply(const Panels& w, const InputTile& x, float* y, std::ptrdiff
 static inline float largest_of(const float* x) { return hmax(max(abs(load(x)), abs(load(x + 16)))); }
 static inline F32 inverse_of(float largest, float limit) { return splat(largest > 1e-30F ? limit / largest : 0.0F); }
 
+// What 128 added to each weight's code adds to a block's dot product is taken off again. Of inputs that are no numbers
+// the scale tells.
+static inline std::int32_t offset_of(float sum) {
+  return __builtin_isnan(sum) ? 0 : static_cast<std::int32_t>(sum) * -128;
+}
+
 // One block of one row, at index i. Sums are of integers below 2^20: exact.
 static inline void quantize_coarse(const float* x, std::ptrdiff_t i, const QuantizedTile& out) {
   const float largest = largest_of(x);
@@ -267,7 +273,7 @@ static inline void quantize_coarse(const float* x, std::ptrdiff_t i, const Quant
   const float sum = hsum(to_f32(first + second));
   out.scales[i] = largest * (1 / kCoarseLimit);
   out.sums[i] = out.scales[i] * sum;
-  out.offsets[i] = static_cast<std::int32_t>(sum) * -128;
+  out.offsets[i] = offset_of(sum);
 }
 
 // `apart`: the digits are multiplied one by one, in units of the high one, else together.
@@ -287,8 +293,8 @@ static inline void quantize_fine(const float* x, std::ptrdiff_t i, bool apart, c
   const float step = largest / kFineLimit, total = hsum(to_f32(sum)), high = hsum(to_f32(high_sum));
   out.scales[i] = apart ? 128 * step : step;
   out.sums[i] = step * total;
-  out.offsets[i] = static_cast<std::int32_t>(apart ? high : total) * -128;
-  out.low_offsets[i] = static_cast<std::int32_t>(total - 128 * high) * -128;
+  out.offsets[i] = offset_of(apart ? high : total);
+  out.low_offsets[i] = offset_of(total - 128 * high);
 }
 
 // Blocks of coarse rows get their second digit where one row's scale stands out.
