@@ -26,6 +26,11 @@ def start(*args, **more):
     return subprocess.Popen([PROGRAM, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
+def sanitized():
+    """Whether the program was built with sanitizers: then it takes ten times as long."""
+    return b"libasan" in subprocess.run(["ldd", PROGRAM], stdout=subprocess.PIPE, check=True).stdout
+
+
 class ProgramTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
