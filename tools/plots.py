@@ -5,7 +5,7 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 360, 64, 150, 28, 44
 COLOURS = ["#3b7dd8", "#d9772b", "#3a9d5d", "#a259c4", "#c23b4b", "#7a7a7a"]
-STYLE = ("<style>text{font:12px sans-serif;fill:#333}.axis{stroke:#777;fill:none}.grid{stroke:#7773}"
+STYLE = ("<style>text{font:12px sans-serif;fill:#333}.small{font-size:10px}.axis{stroke:#777;fill:none}.grid{stroke:#7773}"
          "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>")
 
 
@@ -55,6 +55,7 @@ def plot(title, x_name, y_name, series, *, lines=True, log_x=False, log_y=False,
     out.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
                f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_name)}</text>'
                f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(y_name)}</text>')
+    labelled = sorted(p for p in points if labels and len(p) > 2 and not p[2].startswith(" "))  # others: a tooltip only
     for i, (name, some) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         if lines:
@@ -64,9 +65,10 @@ def plot(title, x_name, y_name, series, *, lines=True, log_x=False, log_y=False,
             name_of = f"{p[2].strip()}: " if len(p) > 2 else ""
             out.append(f'<circle cx="{x(p[0]):.1f}" cy="{y(p[1]):.1f}" r="4" fill="{colour}">'
                        f'<title>{escape(name_of)}{number(p[0])}, {number(p[1])}</title></circle>')
-            if labels and len(p) > 2 and not p[2].startswith(" "):  # those have a tooltip only
-                near_end = x(p[0]) > WIDTH - RIGHT - 120
-                out.append(f'<text x="{x(p[0]) + (-7 if near_end else 7):.1f}" y="{y(p[1]) - 5:.1f}" font-size="10" '
+            if p in labelled:  # beside the mark; towards the end, where there is no room, above it or below
+                near_end = x(p[0]) > WIDTH - RIGHT - 130
+                dx, dy = (6, -8 - 12 * (labelled.index(p) % 2)) if near_end else (8, 4) if x(p[0]) < WIDTH / 2 else (8, 14)
+                out.append(f'<text class="small" x="{x(p[0]) + dx:.1f}" y="{y(p[1]) + dy:.1f}" '
                            f'text-anchor="{"end" if near_end else "start"}">{escape(p[2])}</text>')
         if len(series) > 1:
             out.append(f'<circle cx="{WIDTH - RIGHT + 16}" cy="{TOP + 8 + 16 * i}" r="4" fill="{colour}"/>'
