@@ -42,7 +42,7 @@ Json to_json(const Finding& finding) {
 }
 
 std::string coloured(Health health) {
-  const std::string word = fmt::format("{:<7}", name(health));
+  std::string word = fmt::format("{:<7}", name(health));
   if (::isatty(STDOUT_FILENO) == 0) return word;
   const int code = health == Health::kGreen ? 32 : health == Health::kYellow ? 33 : 31;
   return fmt::format("\x1b[{}m{}\x1b[0m", code, word);

@@ -28,6 +28,7 @@ std::vector<ContextQuestions> items_of(const Arguments& args, const Loaded& load
   if (!args.file.empty()) return read_passkeys(args.file, read_file(args.file));
   const RetrievalLength length{.tokens = static_cast<std::size_t>(args.length), .questions = 1};
   std::vector<ContextQuestions> items;
+  items.reserve(static_cast<std::size_t>(args.items));
   for (int i = 0; i < args.items; ++i)
     items.push_back(make_retrieval(retrieval_task("passkey"), args.seed, i, length,
                                    [&](const std::string& text) { return loaded.encode(text, true).size(); }));

@@ -256,10 +256,10 @@ static void multiply(const Panels& w, const InputTile& x, float* y, std::ptrdiff
 static inline float largest_of(const float* x) { return hmax(max(abs(load(x)), abs(load(x + 16)))); }
 static inline F32 inverse_of(float largest, float limit) { return splat(largest > 1e-30F ? limit / largest : 0.0F); }
 
-// What 128 added to each weight's code adds to a block's dot product is taken off again. Of inputs that are no numbers
-// the scale tells.
+// What 128 added to each weight's code adds to a block's dot product is taken off again. Sums are below 2^20, but of
+// inputs that are no numbers: of those the scale tells.
 static inline std::int32_t offset_of(float sum) {
-  return __builtin_isnan(sum) ? 0 : static_cast<std::int32_t>(sum) * -128;
+  return sum > -0x1p24F && sum < 0x1p24F ? static_cast<std::int32_t>(sum) * -128 : 0;
 }
 
 // One block of one row, at index i. Sums are of integers below 2^20: exact.
