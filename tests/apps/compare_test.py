@@ -2,6 +2,8 @@
 """lamina compare: its results can be relied on whatever ends it, and its page can be used."""
 
 import json
+import os
+import pty
 import random
 import re
 import resource
@@ -104,6 +106,34 @@ class ResultsTest(CompareTest):
         self.ok(*self.line("-t", 2))
         self.assertGreater(len(lines), 1)  # it was killed at work
         self.assertEqual(self.results(), self.results("whole.jsonl"))
+
+    def test_ctrl_c_leaves_what_was_measured(self):
+        run = program.start(*self.line("-t", 1))
+        path = self.folder / "report.jsonl"
+        while not path.exists() or not path.read_bytes():
+            time.sleep(0.01)
+        run.send_signal(signal.SIGINT)
+        _, stderr = run.communicate(timeout=program.SECONDS)
+        self.assertEqual(run.returncode, 130, stderr)
+        self.assertRegex(stderr, rb"^lamina: error: interrupted; what was measured is in .*report.jsonl, the same command")
+        begun = path.read_bytes()
+        self.ok(*self.line("-t", 1))
+        self.assertTrue(path.read_bytes().startswith(begun))
+
+    def test_tells_a_terminal_how_far_it_is(self):
+        main, side = pty.openpty()
+        with subprocess.Popen([program.PROGRAM, *map(str, self.line("-t", 1))], stdout=subprocess.DEVNULL,
+                              stderr=side) as run:
+            os.close(side)
+            shown = b""
+            while True:
+                try:
+                    shown += os.read(main, 4096)
+                except OSError:  # the program has ended
+                    break
+        os.close(main)
+        self.assertEqual(run.returncode, 0)
+        self.assertRegex(shown, rb"compare \d+/\d+ [a-z.]+[^\r]* \d:\d\d left")
 
     def test_a_torn_line_is_dropped_and_measured_again(self):
         self.ok(*self.line("-t", 1))
