@@ -132,7 +132,7 @@ const Result* ResultsFile::find(std::string_view kv_key, std::string_view measur
   return found == results_.end() ? nullptr : &*found;
 }
 
-void ResultsFile::append(Result result) {
+void ResultsFile::append(const Result& result) {
   const std::string line = line_of(origin_, result);
   const off_t before = ::lseek(file_, 0, SEEK_END);
   std::size_t at = 0;

@@ -47,7 +47,7 @@ class ResultsFile {
   const std::vector<Result>& results() const { return results_; }                   // in the order of the lines
   const Result* find(std::string_view kv_key, std::string_view measurement) const;  // null: not yet measured
   // The line is on the disk when this returns. Error if it cannot be: the lines before it are whole.
-  void append(Result result);
+  void append(const Result& result);
 
  private:
   void open();

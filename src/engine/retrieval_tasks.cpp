@@ -29,6 +29,7 @@ ContextQuestions codes(RandomText random, int filler, int questions, int keys) {
   const auto n = static_cast<std::size_t>(std::max(keys, questions));
   const std::vector<std::string> cities = random.several(city_names(), n), numbers = random.numbers(n);
   std::vector<std::string> facts;
+  facts.reserve(n);
   for (std::size_t i = 0; i < n; ++i) facts.push_back(code_of(cities[i], numbers[i]));
   ContextQuestions item{.context = "Remember the codes in this text.\n", .questions = {}};
   item.context += hide(random, facts, filler, false);
@@ -49,6 +50,7 @@ ContextQuestions multivalue(RandomText random, int filler, int /*questions*/) {
   const std::string city(random.one(city_names()));
   const std::vector<std::string> numbers = random.numbers(kValues);
   std::vector<std::string> facts;
+  facts.reserve(numbers.size());
   for (const std::string& number : numbers) facts.push_back(fmt::format("The code of {} is {}.", city, number));
   return {.context = "Remember the codes of the city in this text.\n" + hide(random, facts, filler, false),
           .questions = {{.text = fmt::format("What are the {1} codes of {0}? The codes of {0} are", city, kValues),
@@ -136,6 +138,7 @@ const RetrievalTask& retrieval_task(std::string_view name) {
   const auto task = std::ranges::find(kTasks, name, &RetrievalTask::name);
   if (task != kTasks.end()) return *task;
   std::vector<std::string_view> names;
+  names.reserve(kTasks.size());
   for (const RetrievalTask& t : kTasks) names.push_back(t.name);
   fail("--task is \"{}\", expected all or some of {}", name, fmt::join(names, ", "));
 }

@@ -192,7 +192,8 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   const SuiteSizes& s = suite.sizes;
   Reader reader(files, s, tokenizer, context);
   const auto add = [&](Measurement measurement) { suite.measurements.push_back(std::move(measurement)); };
-  const std::vector<Tokens> windows = reader.windows(static_cast<std::size_t>(s.prompt + s.scored), s.windows);
+  const std::vector<Tokens> windows =
+      reader.windows(static_cast<std::size_t>(s.prompt) + static_cast<std::size_t>(s.scored), s.windows);
   const Tokens prompt = first(windows.front(), s.prompt);
   add(perplexity_measurement(windows, s.prompt));
   add(cache_measurement(prompt));
@@ -204,7 +205,8 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   if (has_data && s.questions > 0)
     add(generation_measurement("generation.gsm8k", reader.questions(), s.question_tokens));
   for (const Pos depth : s.depths)
-    add(speed_measurement(reader.repeated(static_cast<std::size_t>(depth + s.speed_tokens)), depth));
+    add(speed_measurement(reader.repeated(static_cast<std::size_t>(depth) + static_cast<std::size_t>(s.speed_tokens)),
+                          depth));
   add(layers_measurement(reader.windows(static_cast<std::size_t>(s.sentence_tokens), s.sentences)));
   add(attention_measurement(prompt));
   add(fastgen_measurement(prompt));

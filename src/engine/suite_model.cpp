@@ -54,7 +54,7 @@ Outcome layers_of(const Subject& subject, const std::vector<Tokens>& sentences) 
   }
   std::vector<double> keys, values;
   const StepTrace& trace = trial.traces().front();  // a prompt without a grid is one step
-  const auto width = static_cast<std::size_t>(shape.kv_heads * shape.head_dim);
+  const auto width = static_cast<std::size_t>(shape.kv_heads) * static_cast<std::size_t>(shape.head_dim);
   for (std::size_t layer = 0; layer + 1 < layers; ++layer) {
     keys.push_back(mean_cosine(trace.layers[layer].k, trace.layers[layer + 1].k, width));
     values.push_back(mean_cosine(trace.layers[layer].v, trace.layers[layer + 1].v, width));
@@ -175,9 +175,9 @@ Outcome attention_of(const Subject& subject, const std::shared_ptr<const KvSpec>
 }
 
 template <class Fn>
-Measurement of_model(std::string name, std::string spec, double tokens, Fn outcome) {
-  return {.name = "model." + std::move(name),
-          .own_spec = std::move(spec),
+Measurement of_model(const std::string& name, const std::string& spec, double tokens, Fn outcome) {
+  return {.name = "model." + name,
+          .own_spec = spec,
           .prompt_tokens = tokens,
           .run = [outcome](const Subject& subject, Specs specs) {
             return std::vector<Outcome>{outcome(subject, specs.front())};

@@ -27,6 +27,7 @@ std::vector<ContextQuestions> contexts_of(const RetrievalTask& task, int context
                                           const Tokenizer& tokenizer) {
   const auto count = [&](const std::string& text) { return encode(tokenizer, text, true, true).size(); };
   std::vector<ContextQuestions> items;
+  items.reserve(static_cast<std::size_t>(contexts));
   for (int i = 0; i < contexts; ++i)
     items.push_back(make_retrieval(task, kSeed, i, {.tokens = tokens, .questions = kQuestions}, count));
   return items;
@@ -84,12 +85,14 @@ std::vector<Outcome> generation(const std::vector<GenerationItem>& items, int mo
   const Writer writer(subject.model, subject.pool, subject.tokenizer, subject.batch, subject.on_step);
   std::vector<std::vector<Generated>> texts(specs.size());
   std::vector<std::string> prompts;
+  prompts.reserve(items.size());
   for (const GenerationItem& item : items) {
     Writer::Written written = writer.write(specs, item, most);
     for (std::size_t i = 0; i < specs.size(); ++i) texts[i].push_back(std::move(written.specs[i]));
     prompts.push_back(end_of(item.prompt, subject.tokenizer));
   }
   std::vector<Outcome> outcomes;
+  outcomes.reserve(texts.size());
   for (const std::vector<Generated>& of_spec : texts)
     outcomes.push_back({.values = values_of(of_spec, prompts, !items.front().answer.empty())});
   return outcomes;
