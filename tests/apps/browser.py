@@ -18,7 +18,7 @@ class Browser:
         program = shutil.which("chromium")
         if program is None:
             raise FileNotFoundError("chromium is missing: ./dev setup installs it")
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # helpers of it may still write
         commands, self.commands = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
         self.answers, answers = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
         line = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -36,8 +36,12 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def close(self):
-        self.process.kill()
-        self.process.wait()
+        try:
+            self.call("Browser.close")
+            self.process.wait(SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
         os.close(self.commands)
         os.close(self.answers)
         self.folder.cleanup()
@@ -90,7 +94,7 @@ class Browser:
     def call(self, method, **params):
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
-        if not method.startswith("Target."):
+        if not method.startswith(("Target.", "Browser.")):
             message["sessionId"] = self.session
         os.write(self.commands, json.dumps(message).encode() + b"\0")
         self.answer = None
