@@ -16,7 +16,7 @@ namespace {
 
 using Grid = std::vector<std::vector<double>>;  // [row][column]
 
-constexpr double kWidth = 360, kLeft = 34, kTop = 6, kBottom = 32, kLeastCell = 7, kMostCell = 14;
+constexpr double kWidth = 360, kLeft = 42, kTop = 6, kBottom = 32, kLeastCell = 7, kMostCell = 14;
 
 struct Map {
   std::string title, about;
@@ -99,6 +99,12 @@ void stretch(Map& map) {
       if (i != j) map.low = std::min(map.low, map.cells[i][j]), map.high = std::max(map.high, map.cells[i][j]);
 }
 
+// From zero to the largest value.
+void fill(Map& map) {
+  map.high = 0;
+  for (const auto& row : map.cells) map.high = std::max(map.high, std::ranges::max(row));
+}
+
 Grid transposed(const Grid& grid) {
   Grid out(grid.front().size(), std::vector<double>(grid.size()));
   for (std::size_t i = 0; i < grid.size(); ++i)
@@ -133,7 +139,8 @@ std::string layer_maps(const Json& values) {
       .down = "keys and values",
       .cells = {values["key_cosines"].get<std::vector<double>>(), values["value_cosines"].get<std::vector<double>>()},
       .down_names = {"K", "V"}};
-  if (cosines.cells.front().empty()) return figure(distances);
+  if (cosines.cells.front().empty()) return figure(distances);  // of a model with one layer
+  fill(cosines);
   return figure(distances) + figure(cosines);
 }
 
@@ -186,6 +193,7 @@ std::string minicache_maps(const Json& values) {
           .cells = values[kind].get<Grid>(),
           .down_names = pairs};
     m.across_scale = tokens / static_cast<double>(m.cells.front().size());
+    fill(m);
     return figure(m);
   };
   return pairs.empty() ? "" : map("keys") + map("values");

@@ -104,8 +104,7 @@ std::string bytes(const Report& report) {
 
 std::string comparison_page(const Report& report) {
   const ResultsOrigin& origin = report.origin;
-  const std::string body = filled(compare_html(), {{"model", escaped(origin.model)},
-                                                   {"suite", escaped(origin.suite)},
+  const std::string body = filled(compare_html(), {{"suite", escaped(origin.suite)},
                                                    {"data", escaped(origin.data)},
                                                    {"machine", escaped(origin.machine)},
                                                    {"version", escaped(origin.version)},

@@ -44,12 +44,15 @@ std::string pair(const std::string& dense, const SpecReport& spec, std::size_t n
   if (texts == nullptr || sample >= texts->size()) return "";
   const Json& of = (*texts)[sample];
   const Json& first = of["first_difference"];
-  return fmt::format(
-      "<div class=\"pair\" data-spec=\"{}\"><h3>{} <small>{}</small></h3>{}{}</div>\n", number, escaped(spec.spec),
-      first.is_null()
-          ? "the same tokens"
-          : fmt::format("token {} differs, ROUGE-L {:.3f}", first.get<std::size_t>() + 1, of["rouge_l"].get<double>()),
-      marked(text_of(*texts, sample), dense), marked(dense, text_of(*texts, sample)));
+  const auto head = [&](const std::string& note) {
+    return fmt::format("<div class=\"pair\" data-spec=\"{}\"><h3>{} <small>{}</small></h3>", number, escaped(spec.spec),
+                       note);
+  };
+  if (first.is_null()) return head("the same tokens") + "</div>\n";
+  const std::string text = text_of(*texts, sample);
+  return head(fmt::format("token {} differs, ROUGE-L {:.3f}", first.get<std::size_t>() + 1,
+                          of["rouge_l"].get<double>())) +
+         marked(text, dense) + marked(dense, text) + "</div>\n";
 }
 
 }  // namespace
@@ -62,8 +65,8 @@ std::string generated_texts(const Report& report) {
     const std::string text = text_of(*dense, sample);
     out += fmt::format(
         "<details{}><summary>Text {}: the dense cache's to the left or above</summary>\n<div class=\"given\">… "
-        "{}</div>\n",
-        sample == 0 ? " open" : "", sample + 1, escaped((*dense)[sample]["prompt"].get<std::string>()));
+        "{}</div>\n<div class=\"said\">{}</div>\n",
+        sample == 0 ? " open" : "", sample + 1, escaped((*dense)[sample]["prompt"].get<std::string>()), escaped(text));
     for (std::size_t i = 1; i < report.specs.size(); ++i) out += pair(text, report.specs[i], i + 1, sample);
     out += "</details>\n";
   }

@@ -28,7 +28,8 @@ constexpr std::array<TaskFile, 4> kTaskFiles{{{"arc_easy", "arc/ARC-Easy-Dev.jso
                                               {"arc_challenge", "arc/ARC-Challenge-Dev.jsonl"},
                                               {"piqa", "piqa/valid.jsonl"},
                                               {"winogrande", "winogrande/winogrande_dev_sample1000.jsonl"}}};
-constexpr std::string_view kText = "wikitext-2/valid.txt", kQuestions = "gsm8k/test.jsonl";
+constexpr std::string_view kText = "wikitext-2/valid.txt", kStories = "prose/tiny_stories.txt",
+                           kQuestions = "gsm8k/test.jsonl";
 
 // Reads what a suite needs, and sums up what it has read.
 class Reader {
@@ -39,12 +40,7 @@ class Reader {
     text_ = tokenizer.encode(note(path), false);
   }
 
-  std::vector<Tokens> windows(std::size_t size, int count) const {
-    const Windows all(text_, size, static_cast<std::size_t>(count), bos());
-    std::vector<Tokens> windows;
-    for (std::size_t i = 0; i < all.count(); ++i) windows.push_back(all[i]);
-    return windows;
-  }
+  std::vector<Tokens> windows(int size, int count) const { return windows(text_, size, count); }
 
   // The text from its beginning, and again where it is shorter.
   Tokens repeated(std::size_t tokens) const {
@@ -77,9 +73,11 @@ class Reader {
     }
   }
 
-  std::vector<GenerationItem> samples() const {
+  // Of stories, which small models can go on with, or of the user's text.
+  std::vector<GenerationItem> samples() {
+    const Tokens text = files_.text.empty() ? tokenizer_.encode(note(in_data(kStories)), false) : text_;
     std::vector<GenerationItem> items;
-    for (Tokens& prompt : windows(static_cast<std::size_t>(sizes_.sample_prompt), sizes_.samples))
+    for (Tokens& prompt : windows(text, sizes_.sample_prompt, sizes_.samples))
       items.push_back({.prompt = std::move(prompt), .answer = {}});
     return items;
   }
@@ -119,6 +117,13 @@ class Reader {
     }
     read_ += sha256_hex(all) + "\n";
     return set;
+  }
+
+  std::vector<Tokens> windows(const Tokens& text, int size, int count) const {
+    const Windows all(text, static_cast<std::size_t>(size), static_cast<std::size_t>(count), bos());
+    std::vector<Tokens> windows;
+    for (std::size_t i = 0; i < all.count(); ++i) windows.push_back(all[i]);
+    return windows;
   }
 
   std::optional<Token> bos() const { return tokenizer_.add_bos() ? tokenizer_.bos() : std::nullopt; }
@@ -192,8 +197,7 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   const SuiteSizes& s = suite.sizes;
   Reader reader(files, s, tokenizer, context);
   const auto add = [&](Measurement measurement) { suite.measurements.push_back(std::move(measurement)); };
-  const std::vector<Tokens> windows =
-      reader.windows(static_cast<std::size_t>(s.prompt) + static_cast<std::size_t>(s.scored), s.windows);
+  const std::vector<Tokens> windows = reader.windows(s.prompt + s.scored, s.windows);
   const Tokens prompt = first(windows.front(), s.prompt);
   add(perplexity_measurement(windows, s.prompt));
   add(cache_measurement(prompt));
@@ -207,7 +211,7 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   for (const Pos depth : s.depths)
     add(speed_measurement(reader.repeated(static_cast<std::size_t>(depth) + static_cast<std::size_t>(s.speed_tokens)),
                           depth));
-  add(layers_measurement(reader.windows(static_cast<std::size_t>(s.sentence_tokens), s.sentences)));
+  add(layers_measurement(reader.windows(s.sentence_tokens, s.sentences)));
   add(attention_measurement(prompt));
   add(fastgen_measurement(prompt));
   add(minicache_measurement(prompt));
