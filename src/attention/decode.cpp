@@ -105,13 +105,16 @@ void Attention::run_merge(const Merge& merge) const {
 void Attention::merge_row(const float* partials, std::size_t count, int rows, int i, const Query& query, int token,
                           int head) const {
   std::array<float, kMaxHeadDim> out;
-  const float lse = kernels_.merge({.max = partials + i,
-                                    .sum = partials + rows + i,
-                                    .out = partials + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_,
-                                    .stride = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_)),
-                                    .parts = count,
-                                    .to = out.data(),
-                                    .dim = dim_});
+  Merged merged = {.stride = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_)),
+                   .parts = count,
+                   .to = out.data(),
+                   .dim = dim_};
+  if (count > 0) {
+    merged.max = partials + i;
+    merged.sum = partials + rows + i;
+    merged.out = partials + 2 * rows + static_cast<std::ptrdiff_t>(i) * dim_;
+  }
+  const float lse = kernels_.merge(merged);
   const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * shape_.heads + head;
   float* const to = query.out + at * shape_.head_dim;
   std::copy_n(out.data(), shape_.head_dim, to);

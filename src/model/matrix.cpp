@@ -97,6 +97,7 @@ Tile Activations::integers(Self& self, int tile) {
   Tile view;
   view.rows = self.first_row(tile + 1) - first;
   view.fine = self.inputs_[first] == Inputs::kFine;
+  if (self.cols_ % kBlockCols != 0) return view;  // there are none
   view.codes = self.codes_.data() + at * 2 * kBlockCols;
   view.scales = self.scales_.data() + at;
   view.sums = self.sums_.data() + at;
