@@ -28,7 +28,7 @@ def start(*args, **more):
 
 def sanitized():
     """Whether the program was built with sanitizers: then it takes ten times as long."""
-    return b"libasan" in subprocess.run(["ldd", PROGRAM], stdout=subprocess.PIPE, check=True).stdout
+    return b"__asan_init" in subprocess.run(["nm", PROGRAM], stdout=subprocess.PIPE, check=True).stdout
 
 
 class ProgramTest(unittest.TestCase):

@@ -31,7 +31,7 @@
 namespace lamina {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef LAMINA_SANITIZED
 constexpr bool kInstrumented = true;
 #else
 constexpr bool kInstrumented = false;

@@ -162,7 +162,8 @@ TEST(LayerTerms, NamedMapsPrintAsTheirMap) {
       {"lasagna(kv=2)", "map(0_0_0_3_3_3)"},
       {"lasagna(kv=2,target=top)", "map(2_2_2_5_5_5)"},
   };
-  for (const auto& [text, canonical] : cases) {
+  for (const auto& names : cases) {
+    const char *const text = names.first, *const canonical = names.second;
     const KvSpec spec = KvSpec::parse(text, six, UpwardMaps::kAny);
     EXPECT_EQ(spec.text(), canonical) << text;
     const KvSpec again = KvSpec::parse(canonical, six, UpwardMaps::kAny);

@@ -14,7 +14,7 @@
 namespace lamina {
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef LAMINA_SANITIZED
 constexpr bool kExactHeap = false;  // freed memory is kept for a while
 #else
 constexpr bool kExactHeap = true;

@@ -15,7 +15,7 @@
 namespace lamina {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef LAMINA_SANITIZED
 constexpr bool kInstrumented = true;  // some 20 times slower: part of the text has to do
 #else
 constexpr bool kInstrumented = false;
