@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -82,19 +83,10 @@ KvSequence::KvSequence(const KvSequence& other) = default;
 KvSequence::KvSequence(KvSequence&& other) noexcept = default;
 
 KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
-  std::swap(spec_, other.spec_);
-  std::swap(shape_, other.shape_);
-  std::swap(pool_, other.pool_);
-  std::swap(parts_, other.parts_);
-  std::swap(length_, other.length_);
-  std::swap(prompt_start_, other.prompt_start_);
-  std::swap(prompt_length_, other.prompt_length_);
-  std::swap(prompt_end_, other.prompt_end_);
-  std::swap(in_prompt_, other.in_prompt_);
-  std::swap(probed_, other.probed_);
-  std::swap(classes_, other.classes_);
-  std::swap(wants_classes_, other.wants_classes_);
-  std::swap(evicted_, other.evicted_);
+  if (this != &other) {
+    std::destroy_at(this);
+    std::construct_at(this, std::move(other));
+  }
   return *this;
 }
 

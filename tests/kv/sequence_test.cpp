@@ -357,6 +357,8 @@ TEST(Sequence, CountsTheBytesThatItEncodes) {
     EXPECT_EQ(step(200, Phase::kPromptEnd), 176 * codes) << text;
     for (int i = 1; i < 8; ++i) EXPECT_EQ(step(1, Phase::kDecode), 176 * codes) << text << ' ' << i;
     EXPECT_EQ(step(1, Phase::kDecode), 192 * codes) << text;
+    kv = KvSequence(spec(text, s), s, pool);
+    EXPECT_EQ(kv.encoded_bytes(), 0) << text << ", of a sequence that begins anew";
   }
 }
 
