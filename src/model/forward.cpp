@@ -327,6 +327,11 @@ void Model::embed(Step& step) {
   for (std::size_t i = 0; i < step.tokens * hidden; ++i)
     require(std::isfinite(step.work.x[i]), "{}: tensor \"{}\", row {} is not of finite numbers", file_.path(),
             table.name, tokens[i / hidden]);
+  // Each row brings a page of the file and its neighbours, in time the whole table.
+  constexpr std::size_t kMostRows = 256;
+  if ((embedded_ += step.tokens) < kMostRows) return;
+  file_.release_pages();
+  embedded_ = 0;
 }
 
 // Appends the wanted rows of logits; returns how many they are.
@@ -357,9 +362,7 @@ const Rope& Model::rope_of(const Workspace& work, int layer) const {
 }
 
 Model::Model(ModelFile file, ThreadPool& pool)
-    : file_(std::move(file)), config_(ModelConfig::from(file_)), weights_(load_weights(file_, config_, pool)) {
-  file_.release_pages();  // the packed weights are a copy
-}
+    : file_(std::move(file)), config_(ModelConfig::from(file_)), weights_(load_weights(file_, config_, pool)) {}
 
 Model Model::load(const std::string& path, ThreadPool& pool) { return Model(ModelFile::open(path), pool); }
 

@@ -136,6 +136,7 @@ class Model {
   Weights weights_;
   std::vector<TokenClass> classes_;  // [token], once a policy has asked for them
   std::uint64_t kv_products_ = 0;
+  std::size_t embedded_ = 0;  // tokens since the file's pages were given back
 };
 
 }  // namespace lamina

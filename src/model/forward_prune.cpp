@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens of a prompt that its token policy keeps from the layers above (design 3.4, 6): their states close up.
+#include <malloc.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -8,11 +10,14 @@
 namespace lamina {
 
 void Workspace::give_back() {
+  constexpr std::size_t kLarge = std::size_t{1} << 18;  // giving memory back to the system takes a while
+  const bool large = gate.size() + up.size() > kLarge;
   Workspace fresh(isa);
   std::swap(fresh.logits, logits);
   std::swap(fresh.ropes, ropes);
   fresh.profile = profile;
   *this = std::move(fresh);
+  if (large) ::malloc_trim(0);
 }
 
 void Model::prune(Step& step, int layer) {

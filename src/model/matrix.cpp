@@ -64,16 +64,16 @@ void run_task(const Product& product, const Activations& x, const Cut& cut, int 
 
 }  // namespace
 
-Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool) {
+Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool, HugePages& memory) {
   Matrix m;
   m.format_ = packed_format(tensor);
   m.rows_ = tensor.rows();
   m.cols_ = tensor.cols();
   const std::size_t bytes = panel_bytes(m.format_, m.cols_);
-  m.bytes_ = AlignedBuffer(static_cast<std::size_t>(m.panels()) * bytes);
+  m.bytes_ = memory.allot(m.bytes());
   std::atomic<bool> finite{true};
   pool.parallel_for(m.panels(), [&](int panel, int) {
-    std::byte* const to = m.bytes_.data() + static_cast<std::size_t>(panel) * bytes;
+    std::byte* const to = m.bytes_.get() + static_cast<std::size_t>(panel) * bytes;
     pack_panel(tensor, m.format_, panel, to);
     if (!panel_is_finite(m.format_, m.cols_, to)) finite = false;
   });
@@ -81,9 +81,11 @@ Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool) {
   return m;
 }
 
+std::size_t Matrix::bytes() const { return static_cast<std::size_t>(panels()) * panel_bytes(format_, cols_); }
+
 Panels Matrix::panels(int first, int last) const {
   return {
-      .bytes = bytes_.data() + static_cast<std::size_t>(first) * panel_bytes(format_, cols_),
+      .bytes = bytes_.get() + static_cast<std::size_t>(first) * panel_bytes(format_, cols_),
       .panels = last - first,
       .steps = static_cast<int>(is_integer(format_) ? cols_ / kBlockCols : cols_),
       .rows = static_cast<int>(std::min<std::int64_t>(rows_, std::int64_t{last} * kPanelRows)) - first * kPanelRows};

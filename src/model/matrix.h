@@ -4,10 +4,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "base/aligned_buffer.h"
+#include "base/huge_pages.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "model/gguf.h"
@@ -18,12 +19,12 @@ class Matrix {
  public:
   Matrix() = default;
   // Error if a weight is not a finite number.
-  static Matrix pack(const TensorView& tensor, ThreadPool& pool);
+  static Matrix pack(const TensorView& tensor, ThreadPool& pool, HugePages& memory);
 
   WeightFormat format() const { return format_; }
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  std::size_t bytes() const { return bytes_.size(); }
+  std::size_t bytes() const;
   int panels() const { return static_cast<int>((rows_ + kPanelRows - 1) / kPanelRows); }
   Panels panels(int first, int last) const;  // [first, last)
 
@@ -31,7 +32,7 @@ class Matrix {
   WeightFormat format_ = WeightFormat::kF32;
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;
-  AlignedBuffer bytes_;  // [panel][panel_bytes]
+  std::shared_ptr<std::byte> bytes_;  // [panel][panel_bytes]
 };
 
 // How exact the integers are that rows of input become: 15 bits, or 8 where nothing stands out.

@@ -17,7 +17,9 @@ class Loader {
 
   Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
     used_.insert(name);
-    return Matrix::pack(file_.tensors().tensor(name, {rows, cols}), pool_);
+    Matrix packed = Matrix::pack(file_.tensors().tensor(name, {rows, cols}), pool_, memory_);
+    file_.release_pages();  // it is a copy
+    return packed;
   }
 
   std::vector<float> vector(const std::string& name, std::int64_t size) {
@@ -47,6 +49,7 @@ class Loader {
  private:
   const ModelFile& file_;
   ThreadPool& pool_;
+  HugePages memory_;
   std::set<std::string, std::less<>> used_;
 };
 

@@ -90,7 +90,7 @@ TEST_P(Products, EqualDoublePrecisionOverTheSameCodes) {
     for (const int rows : {1, 15, 16, 17, 33, 100}) {
       if (!is_float && cols == 20) continue;
       const Tensor t = random_tensor(GetParam().type, rows, cols, static_cast<unsigned>(rows + cols));
-      const Matrix w = Matrix::pack(t.view, pool);
+      const Matrix w = packed(t.view, pool);
       const auto weights = dequantized(t.view);
       for (const int inputs : {1, 2, 7}) {
         auto x = random_floats(static_cast<std::size_t>(inputs) * static_cast<std::size_t>(cols), 3);
@@ -110,7 +110,7 @@ TEST_P(Products, ARowIsBitwiseTheSameInEveryBatchAndOnEveryThread) {
   constexpr int kCols = 576;
   constexpr int kMost = 61;
   const Tensor t = random_tensor(GetParam().type, kRows, kCols, 5);
-  const Matrix w = Matrix::pack(t.view, one);
+  const Matrix w = packed(t.view, one);
   auto x = random_floats(kMost * kCols, 6);
   for (std::size_t i = 100; i < x.size(); i += 777) x[i] *= 20;  // stands out, in tiles where others do not
   std::vector<float> alone;
@@ -134,8 +134,8 @@ TEST_P(Products, SeveralOfOneInputWriteEachItsOwn) {
   constexpr int kInputs = 5;
   const Tensor a = random_tensor(GetParam().type, 33, kCols, 21);
   const Tensor b = random_tensor(TensorType::kQ8_0, 7, kCols, 22);
-  const Matrix wa = Matrix::pack(a.view, pool);
-  const Matrix wb = Matrix::pack(b.view, pool);
+  const Matrix wa = packed(a.view, pool);
+  const Matrix wb = packed(b.view, pool);
   const auto x = random_floats(kInputs * kCols, 23);
   constexpr std::ptrdiff_t kStride = 50;  // both in one array, with a gap
   std::vector<float> y(kInputs * kStride, 7.0F);
@@ -159,7 +159,7 @@ TEST(Products, Avx2AndAvx512AgreeToTheBit) {
   for (const TensorType type :
        {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ4_1, TensorType::kQ8_0}) {
     const Tensor t = random_tensor(type, 50, 96, 31);
-    const Matrix w = Matrix::pack(t.view, pool);
+    const Matrix w = packed(t.view, pool);
     const auto x = random_floats(9 * 96, 32);
     std::vector<float> y[4];  // fine and coarse, by both
     for (int i = 0; i < 4; ++i) {
@@ -184,7 +184,7 @@ TEST_P(Products, ExtremeCodesDoNotSaturate) {
     const std::size_t scales = GetParam().type == TensorType::kQ4_1 ? 4 : 2;
     for (std::size_t i = 0; i < t.data.size() && bytes > 4; ++i)
       if (i % bytes >= scales) t.data[i] = static_cast<std::byte>(byte);
-    const Matrix w = Matrix::pack(t.view, pool);
+    const Matrix w = packed(t.view, pool);
     for (const float sign : {1.0F, -1.0F}) {
       const std::vector<float> x(64, sign * 3.0F);
       for (const Inputs kind : {Inputs::kFine, Inputs::kCoarse}) {
@@ -200,7 +200,7 @@ TEST_P(Products, AnInputOfZerosGivesZeros) {
   ThreadPool pool(1);
   const Tensor t = random_tensor(GetParam().type, 16, 64, 43);
   const std::vector<float> x(64, 0.0F);
-  for (const float y : multiply(Matrix::pack(t.view, pool), x.data(), all(Inputs::kFine, 1), pool)) EXPECT_EQ(y, 0);
+  for (const float y : multiply(packed(t.view, pool), x.data(), all(Inputs::kFine, 1), pool)) EXPECT_EQ(y, 0);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ TEST_P(Packing, LosesNoMoreThanTheHeaderSays) {
   ThreadPool pool(2);
   for (const std::int64_t rows : {1, 16, 37}) {
     const Tensor t = random_tensor(GetParam(), rows, 512, 7);
-    const Matrix m = Matrix::pack(t.view, pool);
+    const Matrix m = packed(t.view, pool);
     const double error = packing_error(t, m);
     RecordProperty("relative_rms_error_" + std::to_string(rows), std::to_string(error));
     EXPECT_LE(error, allowed_error(GetParam())) << "rows " << rows;
@@ -58,7 +58,7 @@ TEST(Packing, Q3KTakesTheNegativeScaleWhereACodeReaches128) {
   for (std::size_t i = 32; i < 96; ++i) t.data[i] = std::byte{0};   // ... and no lower bits: q = -4
   for (std::size_t i = 96; i < 108; ++i) t.data[i] = std::byte{0};  // every scale -32: products 128
   ThreadPool pool(1);
-  EXPECT_EQ(packing_error(t, Matrix::pack(t.view, pool)), 0);
+  EXPECT_EQ(packing_error(t, packed(t.view, pool)), 0);
 }
 
 TEST(Packing, Mxfp4WithAScaleBeyondF16BecomesBf16) {
@@ -66,7 +66,7 @@ TEST(Packing, Mxfp4WithAScaleBeyondF16BecomesBf16) {
   for (const int exponent : {103, 104, 143, 144, 60, 200}) {
     Tensor t = random_tensor(TensorType::kMXFP4, 3, 64, 11);
     t.data[block_bytes(TensorType::kMXFP4)] = static_cast<std::byte>(exponent);
-    const Matrix m = Matrix::pack(t.view, pool);
+    const Matrix m = packed(t.view, pool);
     const bool fits = exponent >= 104 && exponent <= 143;  // 2^(exponent - 128) from 2^-24 to 2^15
     EXPECT_EQ(m.format(), fits ? WeightFormat::kW8 : WeightFormat::kBF16) << exponent;
     EXPECT_EQ(packing_error(t, m), 0) << exponent;
@@ -76,7 +76,7 @@ TEST(Packing, Mxfp4WithAScaleBeyondF16BecomesBf16) {
 TEST(Packing, RowsPastTheLastAreZero) {
   ThreadPool pool(1);
   const Tensor t = random_tensor(TensorType::kQ8_0, 5, 64, 13);
-  const Matrix m = Matrix::pack(t.view, pool);
+  const Matrix m = packed(t.view, pool);
   EXPECT_EQ(m.bytes(), panel_bytes(WeightFormat::kW8, 64));
   for (int row = 5; row < 16; ++row)
     for (int col = 0; col < 64; ++col) EXPECT_EQ(packed_weight(m, row, col), 0);

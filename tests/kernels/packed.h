@@ -28,6 +28,11 @@ inline void put_half(std::vector<std::byte>& data, std::size_t at, float value) 
   std::memcpy(&data[at], &half, 2);
 }
 
+inline Matrix packed(const TensorView& view, ThreadPool& pool) {
+  HugePages memory(0);  // a sanitizer sees the end of each
+  return Matrix::pack(view, pool, memory);
+}
+
 // Where a block's f16 scale and minimum lie, -1 for none.
 struct ScaleOffsets {
   int scale, min;
