@@ -41,7 +41,7 @@ Matrix random_matrix(TensorType type, std::int64_t rows, std::int64_t cols) {
     if (type == TensorType::kQ4_1) data[i + 3] = std::byte{0xac};
   }
   TensorView view{.name = "w", .type = type, .shape = {rows, cols}, .data = data};
-  HugePages memory;
+  HugePages memory(Matrix::packed_bytes(view));
   return Matrix::pack(view, pool(2), memory);
 }
 

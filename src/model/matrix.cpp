@@ -64,6 +64,14 @@ void run_task(const Product& product, const Activations& x, const Cut& cut, int 
 
 }  // namespace
 
+std::size_t Matrix::packed_bytes(const TensorView& tensor) {
+  Matrix m;
+  m.format_ = packed_format(tensor);
+  m.rows_ = tensor.rows();
+  m.cols_ = tensor.cols();
+  return m.bytes();
+}
+
 Matrix Matrix::pack(const TensorView& tensor, ThreadPool& pool, HugePages& memory) {
   Matrix m;
   m.format_ = packed_format(tensor);

@@ -21,6 +21,8 @@ class Matrix {
   // Error if a weight is not a finite number.
   static Matrix pack(const TensorView& tensor, ThreadPool& pool, HugePages& memory);
 
+  static std::size_t packed_bytes(const TensorView& tensor);
+
   WeightFormat format() const { return format_; }
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }

@@ -13,7 +13,7 @@ namespace {
 
 class Loader {
  public:
-  Loader(const ModelFile& file, ThreadPool& pool) : file_(file), pool_(pool) {}
+  Loader(const ModelFile& file, ThreadPool& pool) : file_(file), pool_(pool), memory_(packed_bytes(file)) {}
 
   Matrix matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
     used_.insert(name);
@@ -47,6 +47,14 @@ class Loader {
   }
 
  private:
+  // At most: an embedding that is not the head too is not packed.
+  static std::size_t packed_bytes(const ModelFile& file) {
+    std::size_t bytes = 0;
+    for (const TensorView& tensor : file.tensors())
+      if (tensor.shape.size() == 2) bytes += HugePages::rounded(Matrix::packed_bytes(tensor));
+    return bytes;
+  }
+
   const ModelFile& file_;
   ThreadPool& pool_;
   HugePages memory_;
