@@ -108,7 +108,8 @@ void Attention::merge_row(const float* partials, std::size_t count, int rows, in
   Merged merged = {.stride = static_cast<std::size_t>(rows) * (2 + static_cast<std::size_t>(dim_)),
                    .parts = count,
                    .to = out.data(),
-                   .dim = dim_};
+                   .dim = dim_,
+                   .wants_log = query.lse != nullptr};
   if (count > 0) {
     merged.max = partials + i;
     merged.sum = partials + rows + i;

@@ -63,8 +63,8 @@ void Attention::run_prompt_partition(const QueryTile& tile, const Segment& segme
     if (tiles.k_gains) kernels_.apply_gains(tiles.k_gains, tiles.keys.tiles(), scores + i * stride);
     mask(scores + i * stride, tiles, intersection(rows, thread.visible[first_token + i / group_]));
   }
-  kernels_.fold(
-      {scores, stride, query_rows, tiles.padded_rows(), partial + skipped, partial + all + skipped, out, dim_});
+  kernels_.fold({scores, stride, query_rows, tiles.padded_rows(), partial + skipped, partial + all + skipped, out, dim_,
+                 bytes.has_value()});
   if (tiles.v_gains)
     for (int i = 0; i < query_rows; ++i) {
       kernels_.apply_gains(tiles.v_gains, tiles.keys.tiles(), scores + i * stride);

@@ -46,6 +46,7 @@ struct Fold {
   float* sum = nullptr;  // [rows]
   float* out = nullptr;  // [rows][dim]
   int dim = 0;
+  bool coarse = false;  // weights that become bytes: to 3e-6
 };
 
 // The weights exp(score - lse[row]) of [rows][n] scores (n a multiple of 16; scores possibly -inf), of every step-th
@@ -69,6 +70,7 @@ struct Merged {
   std::size_t stride = 0, parts = 0;
   float* to = nullptr;
   int dim = 0;
+  bool wants_log = true;
 };
 
 // A block of rows as the queries of a prompt meet them: 8-bit codes, made once a step for all of its queries. Of tile
@@ -122,7 +124,7 @@ struct AttendKernels {
   void (*mix[kFormats])(const TileRun& values, const float* weights, std::size_t stride, int queries, float* out);
   // One step of an online softmax: see Fold.
   void (*fold)(const Fold& fold);
-  // The parts of a fold: see Merged. Returns log(sum of exp(score)), -inf where there was none.
+  // The parts of a fold: see Merged. Returns log(sum of exp(score)) if wanted, -inf where there was none.
   float (*merge)(const Merged& merged);
   // What queries give rows: see Weigh.
   void (*weigh)(const Weigh& weigh);

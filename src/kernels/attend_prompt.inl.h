@@ -7,14 +7,18 @@ namespace lamina::LAMINA_ISA {
 
 // ---- softmax --------------------------------------------------------------------------------------------------------
 
+constexpr float kLog2E = 1.44269504F;
+
+template <bool kCoarse>
 static inline void fold_row(float* x, int n, float& max_so_far, float& sum, float* out, int dim) {
   F32 top = splat(max_so_far);
   for (int i = 0; i < n; i += 16) top = max(top, load(x + i));
   const float new_max = hmax(top);
   const F32 shift = splat(new_max == -__builtin_inff() ? 0.0F : new_max);  // nothing visible: exp(-inf) = 0
+  const F32 shift2 = splat(-kLog2E) * shift;
   F32 added = zero();
   for (int i = 0; i < n; i += 16) {
-    const F32 weight = exp(load(x + i) - shift);
+    const F32 weight = kCoarse ? coarse_exp2(fma(load(x + i), splat(kLog2E), shift2)) : exp(load(x + i) - shift);
     store(x + i, weight);
     added = added + weight;
   }
@@ -29,15 +33,22 @@ static inline void fold_row(float* x, int n, float& max_so_far, float& sum, floa
 }
 
 static void fold(const Fold& f) {
+  const auto row = f.coarse ? fold_row<true> : fold_row<false>;
   for (int i = 0; i < f.rows; ++i)
-    fold_row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
+    row(f.scores + i * f.stride, f.n, f.max[i], f.sum[i], f.out + static_cast<std::ptrdiff_t>(i) * f.dim, f.dim);
 }
 
 static float merge(const Merged& m) {
+  const auto log_of = [&](float sum) { return m.wants_log ? __builtin_logf(sum) : 0; };
   float max = -__builtin_inff(), sum = 0;
   for (std::size_t p = 0; p < m.parts; ++p) max = m.max[p * m.stride] > max ? m.max[p * m.stride] : max;
   for (int c = 0; c < m.dim; c += 16) store(m.to + c, zero());
   if (max == -__builtin_inff()) return max;
+  if (m.parts == 1) {  // the same numbers
+    const F32 factor = splat(1 / *m.sum);
+    for (int c = 0; c < m.dim; c += 16) store(m.to + c, load(m.out + c) * factor);
+    return max + log_of(*m.sum);
+  }
   for (std::size_t first = 0; first < m.parts; first += 16) {
     const std::size_t n = m.parts - first < 16 ? m.parts - first : 16;
     float weights[16] = {};
@@ -52,7 +63,7 @@ static float merge(const Merged& m) {
   }
   const F32 factor = splat(1 / sum);
   for (int c = 0; c < m.dim; c += 16) store(m.to + c, load(m.to + c) * factor);
-  return max + __builtin_logf(sum);
+  return max + log_of(sum);
 }
 
 // Columns [column, column + 16 V) of all rows.

@@ -55,4 +55,15 @@ static inline F32 exp(F32 x) {
   return times_pow2(p, n);
 }
 
+// 2^x, relative error 3e-6 (the least of its degree), for what is rounded to fewer bits than that.
+static inline F32 coarse_exp2(F32 x) {
+  const F32 n = round(x), r = x - n;
+  F32 p = splat(0.00957010191F);
+  p = fma(p, r, splat(0.0559178603F));
+  p = fma(p, r, splat(0.240247448F));
+  p = fma(p, r, splat(0.693121815F));
+  p = fma(p, r, splat(0.999999261F));
+  return times_pow2(p, n);
+}
+
 }  // namespace lamina::LAMINA_ISA

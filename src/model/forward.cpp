@@ -248,6 +248,11 @@ void Model::attend_rows(Step& step, int layer) {
                              .head_dim = config_.head_dim,
                              .scale = config_.attention_scale};
   work.queries.clear();
+  const auto observes = [](const Chunk& chunk) {
+    bool any = false;
+    chunk.each_sequence([&](KvSequence& kv) { any |= kv.spec().observes(); });
+    return any;
+  };
   const auto add = [&](KvSequence& kv, const Chunk& chunk, std::size_t row, std::size_t n) {
     const Route& route = kv.spec().layers[LayerId{layer}];
     work.queries.push_back(
@@ -256,7 +261,7 @@ void Model::attend_rows(Step& step, int layer) {
          .segments = kv.segments(LayerId{layer}),
          .out = &kv == chunk.kv ? &work.attended[row * width] : nullptr,
          .sees = {.window = route.window, .lagged = route.lagged},
-         .lse = &work.lse[row * static_cast<std::size_t>(config_.heads)],
+         .lse = observes(chunk) ? &work.lse[row * static_cast<std::size_t>(config_.heads)] : nullptr,
          .prompt = chunk.prompt,
          .rotate = kv.spec().rotate,
          .observation = kv.observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
