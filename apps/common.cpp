@@ -24,15 +24,17 @@ namespace {
 
 constexpr int kMostTokens = 1 << 30;
 
+std::optional<std::uint64_t> number_of(const std::string& text) {
+  std::uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  return error == std::errc() && rest == end ? std::optional(number) : std::nullopt;
+}
+
 std::optional<std::uint64_t> parse_seed(const std::string& text) {
   if (text == "-1") return std::nullopt;
-  std::uint64_t seed = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, seed);
-  if (error != std::errc() || rest != end)
-    throw CLI::ValidationError("--seed",
-                               "\"" + text + "\" is not a number from 0 to 2^64 - 1, nor -1 for a random one");
-  return seed;
+  if (const auto seed = number_of(text)) return seed;
+  throw CLI::ValidationError("--seed", "\"" + text + "\" is not a number from 0 to 2^64 - 1, nor -1 for a random one");
 }
 
 std::pair<int, float> parse_logit_bias(const std::string& text) {
@@ -109,6 +111,13 @@ void add_sampling_options(CLI::App& app, SamplingArguments& args) {
       },
       "TOKEN+BIAS or TOKEN-BIAS, e.g. 29905-inf");
   app.add_flag("--ignore-eos", args.ignore_eos, "go on after the end-of-generation token");
+}
+
+std::string needs_value(const std::string& value) { return value.empty() ? "the value is empty" : ""; }
+
+std::uint64_t fixed_seed(const std::string& text) {
+  if (const auto seed = number_of(text)) return *seed;
+  throw CLI::ValidationError("--seed", "\"" + text + "\" is not a number from 0 to 2^64 - 1");
 }
 
 SamplerConfig sampler_config(const SamplingArguments& args) {

@@ -39,6 +39,11 @@ struct SamplingArguments {
   bool ignore_eos = false;
 };
 void add_sampling_options(CLI::App& app, SamplingArguments& args);
+// A check of options that are off when they are not given: an empty value, a shell variable that was never set, is not
+// the same as none.
+std::string needs_value(const std::string& value);
+// Of what is the same in every run. What is no number from 0 to 2^64 - 1 is a wrong command line.
+std::uint64_t fixed_seed(const std::string& text);
 // With a seed: the given one or a random one.
 SamplerConfig sampler_config(const SamplingArguments& args);
 

@@ -58,9 +58,17 @@ void show(Progress& progress, const CompareState& state) {
                             left < 0 ? std::string() : fmt::format("  {}:{:02} left", left / 60, left % 60)));
 }
 
-void write(const std::string& path, const Report& report) {
+std::string rendered(const std::string& path, const Report& report, const std::string& results) {
+  try {
+    return is_page(path) ? comparison_page(report) : to_json(report).dump(2) + "\n";
+  } catch (const Error& error) {  // lines that somebody has edited
+    fail("{}: {}", results, error.what());
+  }
+}
+
+void write(const std::string& path, std::string_view text) {
   NewFile file(path);
-  file.write(is_page(path) ? comparison_page(report) : to_json(report).dump(2) + "\n");
+  file.write(text);
   file.finish();
 }
 
@@ -72,8 +80,11 @@ void run(const Arguments& args) {
   Loaded loaded(args.model);
   const auto specs = specs_of(args, loaded);
   const SuiteFiles files{.text = args.text, .data = args.data == "none" ? "" : args.data};
+  const std::string results = results_path(args);
+  require(results != args.output, "{}: is to be both the report and its --results", results);
   const Suite suite = make_suite(args.suite, files, loaded.tokenizer, loaded.context);
-  ResultsFile file(results_path(args), origin_of(loaded, suite));
+  ResultsFile file(results, origin_of(loaded, suite));
+  { const NewFile report(args.output); }  // where it cannot be written, that is said before anything is measured
   {
     Progress progress("compare", 0);
     const Subject subject{
@@ -85,7 +96,7 @@ void run(const Arguments& args) {
     });
   }
   const Report report = Report::of(file.origin(), file.results());
-  write(args.output, report);
+  write(args.output, rendered(args.output, report, file.path()));
   print_now(text_table(report));
 }
 
@@ -113,7 +124,8 @@ void add_compare(CLI::App& program) {
   app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: the folder's)");
   app->add_option("-o,--output", args->output, "FILE.html or FILE.json (report.html)")->check(known_output);
   app->add_option("--results", args->results,
-                  "lines of results, which a run that was ended goes on from (default: FILE.jsonl)");
+                  "lines of results, which a run that was ended goes on from (default: FILE.jsonl)")
+      ->check(needs_value);
   app->callback([args, kv] {
     args->specs_given = kv->count() > 0;
     run(*args);

@@ -9,12 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "compare_values.h"
 #include "html.h"
 
 namespace lamina {
 namespace {
-
-using Grid = std::vector<std::vector<double>>;  // [row][column]
 
 constexpr double kWidth = 360, kLeft = 42, kTop = 6, kBottom = 32, kLeastCell = 7, kMostCell = 14;
 
@@ -117,81 +116,87 @@ template <class Fn>
 std::string of(const Report& report, std::string_view name, Fn figures) {
   const auto found = report.model.find("model." + std::string(name));
   if (found == report.model.end()) return "";
-  const Json& values = found->second->values;
-  const auto why = values.find("unavailable");
-  if (why != values.end())
+  const Values values(*found->second);
+  if (values.has("unavailable"))
     return fmt::format("<figure><figcaption>{}<small>{}</small></figcaption></figure>\n", escaped(name),
-                       escaped(why->get<std::string>()));
+                       escaped(values.text("unavailable")));
   return figures(values);
 }
 
-std::string layer_maps(const Json& values) {
+std::string layer_maps(const Values& values) {
   Map distances{.title = "Distances between layers",
                 .about = "Of K and V averaged over sentences, as KVSharer ranks pairs of layers.",
                 .across = "layer",
                 .down = "layer",
-                .cells = values["distances"].get<Grid>()};
+                .cells = values.grid("distances")};
   stretch(distances);
-  Map cosines{
-      .title = "Neighbours' likeness",
-      .about = "Cosine of a layer's rows with those of the next one, which is what MiniCache merges by.",
-      .across = "layer",
-      .down = "keys and values",
-      .cells = {values["key_cosines"].get<std::vector<double>>(), values["value_cosines"].get<std::vector<double>>()},
-      .down_names = {"K", "V"}};
+  Map cosines{.title = "Neighbours' likeness",
+              .about = "Cosine of a layer's rows with those of the next one, which is what MiniCache merges by.",
+              .across = "layer",
+              .down = "keys and values",
+              .cells = {values.numbers("key_cosines"), values.numbers("value_cosines")},
+              .down_names = {"K", "V"}};
+  values.require_that(cosines.cells[0].size() == cosines.cells[1].size(), "value_cosines",
+                      "as many as \"key_cosines\"");
   if (cosines.cells.front().empty()) return figure(distances);  // of a model with one layer
   fill(cosines);
   return figure(distances) + figure(cosines);
 }
 
-std::string attention_maps(const Json& values) {
-  const int queries = values["queries"].get<int>(), first = values["first_rows"].get<int>(),
-            tokens = values["tokens"].get<int>();
+std::string attention_maps(const Values& values) {
+  const double queries = values.number("queries"), first = values.number("first_rows"),
+               tokens = values.number("tokens");
   const auto by_head = [&](const char* name, std::string title, std::string about) {
     return figure({.title = std::move(title),
                    .about = std::move(about),
                    .across = "layer",
                    .down = "query head",
-                   .cells = transposed(values[name].get<Grid>())});
+                   .cells = transposed(values.grid(name))});
   };
   Map positions{.title = "Attention by position",
-                .about = fmt::format("The same queries, all heads of a layer; position in {} tokens.", tokens),
+                .about = fmt::format("The same queries, all heads of a layer; position in {:.0f} tokens.", tokens),
                 .across = "position",
                 .down = "layer",
-                .cells = values["by_position"].get<Grid>()};
+                .cells = values.grid("by_position")};
   positions.across_scale = tokens / static_cast<double>(positions.cells.front().size());
   positions.high = 0.1;
-  return by_head("first", fmt::format("Attention to the first {} tokens", first),
-                 fmt::format("Share of what the last {} queries of a prompt of {} give.", queries, tokens)) +
+  return by_head("first", fmt::format("Attention to the first {:.0f} tokens", first),
+                 fmt::format("Share of what the last {:.0f} queries of a prompt of {:.0f} give.", queries, tokens)) +
          by_head("between", "Attention to what is between",
                  "What a token policy has to choose from: neither the first tokens nor the newest.") +
-         by_head("local", fmt::format("Attention to the newest {} tokens", queries), "The rest.") + figure(positions);
+         by_head("local", fmt::format("Attention to the newest {:.0f} tokens", queries), "The rest.") +
+         figure(positions);
 }
 
-std::string fastgen_map(const Json& values) {
-  return figure({.title = "FastGen's policies",
-                 .about = fmt::format("The cheapest that recovers 95 % of a head's attention; {:.0f} % of rows kept.",
-                                      100 * values["kept_fraction"].get<double>()),
-                 .across = "layer",
-                 .down = "KV head",
-                 .cells = transposed(values["chosen"].get<Grid>()),
-                 .kinds = values["policies"].get<std::vector<std::string>>()});
+std::string fastgen_map(const Values& values) {
+  Map map{.title = "FastGen's policies",
+          .about = fmt::format("The cheapest that recovers 95 % of a head's attention; {:.0f} % of rows kept.",
+                               100 * values.number("kept_fraction")),
+          .across = "layer",
+          .down = "KV head",
+          .cells = transposed(values.grid("chosen")),
+          .kinds = values.texts("policies")};
+  for (const auto& row : map.cells)
+    for (const double kind : row)
+      values.require_that(kind >= 0 && kind < static_cast<double>(map.kinds.size()), "chosen",
+                          "indices of \"policies\"");
+  return figure(map);
 }
 
-std::string minicache_maps(const Json& values) {
+std::string minicache_maps(const Values& values) {
   std::vector<std::string> pairs;
-  for (const Json& pair : values["pairs"])
-    pairs.push_back(fmt::format("{}+{}", pair[0].get<int>(), pair[1].get<int>()));
-  const auto tokens = values["tokens"].get<double>();
+  for (const auto& [lower, upper] : values.pairs("pairs")) pairs.push_back(fmt::format("{:.0f}+{:.0f}", lower, upper));
+  const double tokens = values.number("tokens");
   const auto map = [&](const char* kind) {
     Map m{.title = fmt::format("MiniCache: {} kept apart", kind),
           .about = fmt::format("Share of the tokens around a position that a pair of layers does not merge; {:.1f} % "
                                "of all rows.",
-                               100 * values["apart_fraction"].get<double>()),
+                               100 * values.number("apart_fraction")),
           .across = "position",
           .down = "pair of layers",
-          .cells = values[kind].get<Grid>(),
+          .cells = values.grid(kind),
           .down_names = pairs};
+    values.require_that(m.cells.size() == pairs.size(), kind, "a row for each of \"pairs\"");
     m.across_scale = tokens / static_cast<double>(m.cells.front().size());
     fill(m);
     return figure(m);

@@ -38,7 +38,7 @@ class Axis {
   double along(double value) const { return logarithmic_ ? std::log10(value) : value; }
 
   std::vector<double> even_ticks() const {
-    constexpr double kMost = 5;
+    constexpr int kMost = 5;
     const double power = std::pow(10, std::floor(std::log10((high_ - low_) / kMost)));
     double step = 10 * power;
     for (const double nice : {1.0, 2.0, 5.0})
@@ -47,7 +47,8 @@ class Axis {
         break;
       }
     std::vector<double> ticks;
-    for (double tick = std::ceil(low_ / step); tick * step <= high_; ++tick) ticks.push_back(tick * step);
+    const double first = std::ceil(low_ / step);
+    for (int i = 0; i <= kMost && (first + i) * step <= high_; ++i) ticks.push_back((first + i) * step);
     return ticks;
   }
 
@@ -86,7 +87,7 @@ std::vector<Point> points_of(const Report& report, const Column& bytes, const Co
   for (std::size_t i = 0; i < report.specs.size(); ++i) {
     const SpecReport& spec = report.specs[i];
     const auto x = bytes.value(spec), y = column.value(spec);
-    if (x && y && std::isfinite(*y)) points.push_back({i + 1, &spec, bytes.scale * *x, column.scale * *y});
+    if (x && y && *x > 0 && std::isfinite(*y)) points.push_back({i + 1, &spec, bytes.scale * *x, column.scale * *y});
   }
   return points;
 }

@@ -11,6 +11,7 @@ namespace lamina {
 namespace {
 
 constexpr std::string_view kOfModel = "model.", kChoice = "choice.", kRetrieval = "retrieval.";
+constexpr double kMostDepth = 1 << 30;
 constexpr const char *kAgnostic = "query_agnostic", *kAware = "query_aware";
 
 std::optional<double> number(const Json& object, const char* name) {
@@ -103,7 +104,8 @@ std::set<int> depths(const Report& report) {
   for (const SpecReport& spec : report.specs)
     for (const auto& [name, result] : spec.results)
       if (name.starts_with("speed."))
-        if (const auto depth = number(result->values, "depth")) depths.insert(static_cast<int>(*depth));
+        if (const auto depth = number(result->values, "depth"); depth && *depth >= 0 && *depth <= kMostDepth)
+          depths.insert(static_cast<int>(*depth));
   return depths;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "compare_values.h"
 #include "html.h"
 
 namespace lamina {
@@ -32,41 +33,39 @@ std::string marked(std::string_view other, std::string_view text) {
                      escaped(text.substr(0, at)), word.empty() ? "∎" : escaped(word), escaped(text.substr(end)));
 }
 
-const Json* samples(const SpecReport& spec) {
+// What was generated under a spec; nothing if that was not measured yet.
+std::vector<Values> samples(const SpecReport& spec) {
   const auto found = spec.results.find(kTexts);
-  return found == spec.results.end() ? nullptr : &found->second->values["samples"];
+  return found == spec.results.end() ? std::vector<Values>() : Values(*found->second).objects("samples");
 }
 
-std::string text_of(const Json& samples, std::size_t i) { return samples[i]["text"].get<std::string>(); }
-
 std::string pair(const std::string& dense, const SpecReport& spec, std::size_t number, std::size_t sample) {
-  const Json* const texts = samples(spec);
-  if (texts == nullptr || sample >= texts->size()) return "";
-  const Json& of = (*texts)[sample];
-  const Json& first = of["first_difference"];
+  const std::vector<Values> texts = samples(spec);
+  if (sample >= texts.size()) return "";
+  const Values& of = texts[sample];
   const auto head = [&](const std::string& note) {
     return fmt::format("<div class=\"pair\" data-spec=\"{}\"><h3>{} <small>{}</small></h3>", number, escaped(spec.spec),
                        note);
   };
-  if (first.is_null()) return head("the same tokens") + "</div>\n";
-  const std::string text = text_of(*texts, sample);
-  return head(fmt::format("token {} differs, ROUGE-L {:.3f}", first.get<std::size_t>() + 1,
-                          of["rouge_l"].get<double>())) +
+  if (!of.has("first_difference")) return head("the same tokens") + "</div>\n";
+  const std::string text = of.text("text");
+  return head(fmt::format("token {:.0f} differs, ROUGE-L {:.3f}", of.number("first_difference") + 1,
+                          of.number("rouge_l"))) +
          marked(text, dense) + marked(dense, text) + "</div>\n";
 }
 
 }  // namespace
 
 std::string generated_texts(const Report& report) {
-  const Json* const dense = report.specs.empty() ? nullptr : samples(report.specs.front());
-  if (dense == nullptr) return "<p>None yet.</p>";
+  const std::vector<Values> dense = report.specs.empty() ? std::vector<Values>() : samples(report.specs.front());
+  if (dense.empty()) return "<p>None yet.</p>";
   std::string out;
-  for (std::size_t sample = 0; sample < dense->size(); ++sample) {
-    const std::string text = text_of(*dense, sample);
+  for (std::size_t sample = 0; sample < dense.size(); ++sample) {
+    const std::string text = dense[sample].text("text");
     out += fmt::format(
         "<details{}><summary>Text {}: the dense cache's to the left or above</summary>\n<div class=\"given\">… "
         "{}</div>\n<div class=\"said\">{}</div>\n",
-        sample == 0 ? " open" : "", sample + 1, escaped((*dense)[sample]["prompt"].get<std::string>()), escaped(text));
+        sample == 0 ? " open" : "", sample + 1, escaped(dense[sample].text("prompt")), escaped(text));
     for (std::size_t i = 1; i < report.specs.size(); ++i) out += pair(text, report.specs[i], i + 1, sample);
     out += "</details>\n";
   }

@@ -141,7 +141,11 @@ Evaluation reference(const Arguments& args, Loaded& loaded) {
                     .specs = loaded.specs,
                     .scores = {},
                     .reference = args.reference};
-  for (const auto& spec : loaded.specs) result.scores.push_back(scorer.score_reference(spec, tokens, logits));
+  try {
+    for (const auto& spec : loaded.specs) result.scores.push_back(scorer.score_reference(spec, tokens, logits));
+  } catch (const Error& error) {
+    fail("{} of {}: {}", args.reference, args.reference_tokens, error.what());
+  }
   return result;
 }
 
@@ -176,12 +180,15 @@ void add_perplexity(CLI::App& eval) {
                            ->check(CLI::Range(1, 1 << 24));
   prompt->needs(score)->excludes(context)->excludes(first);
   score->needs(prompt);
-  CLI::Option* base =
-      app->add_option("--base", args->base, "KV spec to compare with on the same tokens")->needs(prompt);
+  CLI::Option* base = app->add_option("--base", args->base, "KV spec to compare with on the same tokens")
+                          ->needs(prompt)
+                          ->check(needs_value);
   CLI::Option* save = app->add_option("--save-base", args->save_base,
-                                      "keep the base's logits, or without --base those of --kv, in this file");
+                                      "keep the base's logits, or without --base those of --kv, in this file")
+                          ->check(needs_value);
   CLI::Option* saved = app->add_option("--base-file", args->base_file,
                                        "compare with the logits that --save-base kept of the same tokens")
+                           ->check(needs_value)
                            ->excludes(base)
                            ->excludes(save);
   CLI::Option* reference =

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // lamina eval choice: multiple-choice questions under KV specs, as lm-evaluation-harness asks and scores them.
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
+#include "base/new_file.h"
 #include "common.h"
 #include "engine/choice.h"
 #include "engine/choice_data.h"
@@ -79,29 +77,21 @@ Json to_json(const Arguments& args, const Loaded& loaded, const Measured& measur
           {"kv_ratio", dense / summary.kv_bytes}};
 }
 
-// A line for each spec and item; a file of that name stays as it was until all is written.
-void write_items(const Arguments& args, const Loaded& loaded, const Measured& measured) {
-  const std::string part = args.items + ".part";
-  std::ofstream file(part, std::ios::binary);
-  require(file.is_open(), "{}: cannot be written: {}", part, std::strerror(errno));
+// A line for each spec and item.
+void write_items(NewFile& file, const Loaded& loaded, const Measured& measured) {
   for (std::size_t spec = 0; spec < measured.scores.size(); ++spec)
     for (std::size_t i = 0; i < measured.items.size(); ++i) {
       const ChoiceItem& item = measured.items[i];
       const ChoiceScore& score = measured.scores[spec][i];
-      file << Json{{"line", item.line},
-                   {"kv_spec", loaded.specs[spec]->text()},
-                   {"answer", item.answer},
-                   {"chosen", chosen(score)},
-                   {"chosen_norm", chosen_by_character(score, item)},
-                   {"log_likelihoods", score.log_likelihoods}}
-                  .dump()
-           << '\n';
+      const Json line{{"line", item.line},
+                      {"kv_spec", loaded.specs[spec]->text()},
+                      {"answer", item.answer},
+                      {"chosen", chosen(score)},
+                      {"chosen_norm", chosen_by_character(score, item)},
+                      {"log_likelihoods", score.log_likelihoods}};
+      file.write(line.dump() + "\n");
     }
-  file.close();
-  require(!file.fail(), "{}: cannot be written: {}", part, std::strerror(errno));
-  std::error_code error;
-  std::filesystem::rename(part, args.items, error);
-  require(!error, "{}: cannot be written: {}", args.items, error.message());
+  file.finish();
 }
 
 void print_table(const Arguments& args, const std::vector<Json>& rows) {
@@ -120,9 +110,11 @@ void print_table(const Arguments& args, const std::vector<Json>& rows) {
 
 void run(const Arguments& args) {
   std::vector<ChoiceItem> items = read_choices(args.data);
+  std::optional<NewFile> file;  // before anything is measured: where it cannot be written, that is said at once
+  if (!args.items.empty()) file.emplace(args.items);
   Loaded loaded(args.model);
   const Measured measured = measure(args, loaded, std::move(items));
-  if (!args.items.empty()) write_items(args, loaded, measured);
+  if (file) write_items(*file, loaded, measured);
   std::vector<Json> rows;
   for (std::size_t spec = 0; spec < loaded.specs.size(); ++spec) rows.push_back(to_json(args, loaded, measured, spec));
   if (args.output == "json")
@@ -156,9 +148,14 @@ void add_choice(CLI::App& eval) {
                            ->check(CLI::Range(0, 1 << 16));
   app->add_option("--shots-from", args->data.shots_file,
                   "the examples' file (default: the questions', which then asks only the others)")
+      ->needs(shots)
+      ->check(needs_value);
+  app->add_option_function<std::string>(
+         "-s,--seed", [args](const std::string& text) { args->data.seed = fixed_seed(text); },
+         "draw the examples by this seed (default: the first)")
       ->needs(shots);
-  app->add_option("-s,--seed", args->data.seed, "draw the examples by this seed (default: the first)")->needs(shots);
-  app->add_option("--items", args->items, "write each item's log-likelihoods to this file, as JSON lines");
+  app->add_option("--items", args->items, "write each item's log-likelihoods to this file, as JSON lines")
+      ->check(needs_value);
   app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   app->callback([args] { run(*args); });
 }

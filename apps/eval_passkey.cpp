@@ -26,6 +26,7 @@ struct Arguments {
 
 std::vector<ContextQuestions> items_of(const Arguments& args, const Loaded& loaded) {
   if (!args.file.empty()) return read_passkeys(args.file, read_file(args.file));
+  require(args.length <= loaded.context, "--length is {}, the context has {}", args.length, loaded.context);
   const RetrievalLength length{.tokens = static_cast<std::size_t>(args.length), .questions = 1};
   std::vector<ContextQuestions> items;
   items.reserve(static_cast<std::size_t>(args.items));
@@ -127,7 +128,9 @@ void add_passkey(CLI::App& eval) {
   CLI::Option* length = app->add_option("--length", args->length, "tokens of each item, the question included (1024)")
                             ->check(CLI::Range(1, 1 << 24));
   CLI::Option* items = app->add_option("--items", args->items, "how many (50)")->check(CLI::Range(1, 1 << 24));
-  CLI::Option* seed = app->add_option("-s,--seed", args->seed, "of the numbers and where they stand (1)");
+  CLI::Option* seed = app->add_option_function<std::string>(
+      "-s,--seed", [args](const std::string& text) { args->seed = fixed_seed(text); },
+      "of the numbers and where they stand (1)");
   app->add_option("-f,--file", args->file, "instead: items from this file, {\"input\", \"target\"} a line; -: stdin")
       ->excludes(length)
       ->excludes(items)

@@ -44,6 +44,8 @@ std::vector<NamedTask> tasks_of(const Arguments& args, const Loaded& loaded) {
       for (const RetrievalTask& task : retrieval_tasks()) wanted.push_back(&task);
     else
       wanted.push_back(&retrieval_task(name));
+  require(args.length.tokens <= static_cast<std::size_t>(loaded.context), "--length is {}, the context has {}",
+          args.length.tokens, loaded.context);
   const auto count = [&](const std::string& text) { return loaded.encode(text, true).size(); };
   std::vector<NamedTask> tasks;
   for (const RetrievalTask* const task : wanted) {
@@ -150,7 +152,8 @@ void add_retrieval(CLI::App& eval) {
   CLI::Option* questions =
       app->add_option("--questions", args->length.questions, "questions of each context, where a task has several (2)")
           ->check(CLI::Range(1, 6));
-  CLI::Option* seed = app->add_option("-s,--seed", args->seed, "of the contexts (1)");
+  CLI::Option* seed = app->add_option_function<std::string>(
+      "-s,--seed", [args](const std::string& text) { args->seed = fixed_seed(text); }, "of the contexts (1)");
   CLI::Option* file = app->add_option("-f,--file", args->file,
                                       "instead: passkeys from this file, {\"input\", \"target\"} a line; -: stdin");
   for (CLI::Option* const other : {tasks, length, items, questions, seed}) file->excludes(other);

@@ -164,7 +164,9 @@ void add_kvsharer(CLI::App& search_app) {
       *app, "--order", options.ranking.order,
       {{"dissimilar", LayerOrder::kDissimilar}, {"similar", LayerOrder::kSimilar}, {"random", LayerOrder::kRandom}},
       "of trial: dissimilar pairs first (the paper, default), similar ones (default of kl) or random");
-  app->add_option("--seed", options.ranking.seed, "of --order random (default 1)");
+  app->add_option_function<std::string>(
+      "--seed", [&seed = options.ranking.seed](const std::string& text) { seed = fixed_seed(text); },
+      "of --order random (default 1)");
   add_judging_options(*app, options);
   app->add_flag("--across-kinds", options.ranking.across_kinds, "pair layers with and without a window as well");
   app->add_option("--kv", options.kv,

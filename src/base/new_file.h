@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A file that is written under another name, PATH.part, until it is whole: whatever happens before, a full disk for
-// one, leaves a file that was at PATH alone.
+// one, leaves a file that was at PATH alone. Where PATH is a link, the file that it leads to is replaced.
 #pragma once
 #include <cstddef>
 #include <cstdio>
@@ -13,8 +13,10 @@ namespace lamina {
 
 class NewFile {
  public:
-  explicit NewFile(std::string path);  // Errors here and below name the path and what the system says.
-  ~NewFile();                          // removes what was not finished
+  // Errors here and below name the path and what the system says. Error for what is there and no file: a folder, a
+  // device.
+  explicit NewFile(std::string path);
+  ~NewFile();  // removes what was not finished
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
 
@@ -28,7 +30,7 @@ class NewFile {
   };
   void check(bool ok) const;
 
-  std::string path_, part_;
+  std::string path_, place_, part_;  // as given; without links; under which it is written
   std::unique_ptr<std::FILE, Close> file_;
 };
 

@@ -38,7 +38,9 @@ class Labels {
     }
     require(line < labels_.size(), "{}: {} lines, expected a label of line {} of {}", path_, labels_.size(), line + 1,
             data_);
-    return labels_[line];
+    const std::string& label = labels_[line];
+    require(label == "0" || label == "1", "{}: line {}: {}, expected 0 or 1", path_, line + 1, shown(label));
+    return label;
   }
 
  private:

@@ -199,6 +199,34 @@ class BadInputTest(CompareTest):
         self.refused(1, r"report\.jsonl: ", *self.line())
         self.refused(1, "/dev/full: not a regular file", *self.line("--results", "/dev/full"))
 
+    def test_values_that_somebody_edited(self):
+        line = self.line("-t", 1, specs=["k8v8"], output="report.html")
+        self.ok(*line)
+        path = self.folder / "report.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        self.assertTrue({"generation.text", "model.layers", "model.minicache"} <= {one["measurement"] for one in lines})
+        for one in lines:
+            if one["kv_spec"] != "full" or one["measurement"].startswith("retrieval"):
+                continue
+            for values in [{}, *[{**one["values"], key: value} for key in one["values"] for value in (0, [{}], [[0.5]])]]:
+                path.write_text("".join(json.dumps({**two, "values": values} if two is one else two) + "\n" for two in lines))
+                done = program.call(*line)
+                with self.subTest(values=values, measurement=one["measurement"], done=done):
+                    self.assertIn(done.returncode, [0, 1])
+                    if done.returncode:
+                        self.assert_error_line(done.stderr)
+                        self.assertRegex(done.stderr.decode(), rf'report.jsonl: {one["measurement"]} of .*: "\w+" is .*, expected')
+        path.write_text("".join(json.dumps({**one, "values": {}}) + "\n" for one in lines))
+        self.refused(1, r'report.jsonl: \S+ of .*: "\w+" is missing, expected', *line)
+
+    def test_where_a_report_cannot_be(self):
+        (self.folder / "folder.html").mkdir()
+        self.refused(1, "folder.html: cannot be written: it is a folder, expected a file", *self.line(output="folder.html"))
+        self.assertEqual(self.results("folder.jsonl"), [])  # said before anything was measured
+        same = self.folder / "report.json"
+        self.refused(1, "report.json: is to be both the report and its --results", *self.line("--results", same))
+        self.refused(2, "--results: the value is empty", *self.line("--results", ""))
+
     def test_wrong_calls_and_data(self):
         self.refused(2, "--suite", *self.line("--suite", "slow"))
         self.refused(2, "report.pdf\" is unknown, expected FILE.html or FILE.json", *self.line(output="report.pdf"))

@@ -132,7 +132,11 @@ class ChoiceTest(ProgramTest):
         self.refused(1, "missing.jsonl: cannot open", *line, *data, "--shots", 1, "--shots-from", "missing.jsonl")
         self.refused(1, "6 items, expected 7 for 6 shots and a question", *line, *data, "--shots", 6)
         self.refused(1, "line 1: choice 1 makes .. tokens, the context has 16", *line, *data, "-c", 16)
-        self.refused(1, "missing/items.jsonl.part: cannot be written", *line, *data, "--items", self.folder / "missing/items.jsonl")
+        self.refused(1, "missing/items.jsonl: cannot be written: No such", *line, *data, "--items", self.folder / "missing/items.jsonl")
+        self.refused(1, "cannot be written: it is a folder", *line, *data, "--items", self.folder)
+        self.refused(2, "--items: the value is empty", *line, *data, "--items", "")
+        for seed in ["-1", "18446744073709551616", "1.5", ""]:
+            self.refused(2, f'--seed: "{seed}" is not a number from 0', *line, *data, "--shots", 1, f"--seed={seed}")
         self.refused(1, "unknown term", *line, *data, "--kv", "nope")
         self.refused(2, 'task "pika" is unknown, expected one of piqa, winogrande, .*commonsenseqa', *line[:-1], "pika", *data)
         self.refused(2, "--task is required", *line[:4], *data)

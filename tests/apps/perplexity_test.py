@@ -130,6 +130,8 @@ class EvalTest(ProgramTest):
         self.refused(2, "--base-file", *line, "--base-file", path, "--base", "full")
         self.refused(2, "--base-file", *line, "--base-file", path, "--save-base", path)
         self.refused(1, "missing/base: cannot be written", *line, "--save-base", self.folder / "missing/base")
+        self.refused(1, "cannot be written: it is a folder", *line, "--save-base", self.folder)
+        self.refused(2, "--base: the value is empty", *line, "--base", "")
         # a disk that is full: the old file is still there
         os.symlink("/dev/full", f"{path}.part")
         self.refused(1, "base: cannot be written: No space left", *line, "--save-base", path)

@@ -81,7 +81,9 @@ class RetrievalTest(ProgramTest):
         self.refused(1, r'--task is "hay", expected all or some of needle, multikey, .*passkey', *line, "--task", "qa,hay")
         self.refused(1, r"a needle item needs at least \d+ tokens, found a length of 20$", *line, "--length", 20)
         self.refused(1, r"task passkey: an item with its answer has \d+ tokens, the context has 512$",
-                     *line, "--task", "passkey", "--length", 600)
+                     *line, "-f", self.file("long.jsonl", json.dumps({"input": "It is 7. " + "Rain fell. " * 60, "target": "7"})))
+        self.refused(1, "--length is 16777216, the context has 512$", *line, "--length", 1 << 24)
+        self.refused(2, '--seed: "-1" is not a number from 0', *line, "--length", 460, "--seed=-1")
         self.refused(2, "--task excludes --file|--file excludes --task", *line, "--task", "qa", "-f", "x")
         self.refused(2, "--questions", *line, "--questions", 0)
         for pattern, text in [("line 2: expected an object with strings", passkey("a") + "{"), ("no items", "\n"),

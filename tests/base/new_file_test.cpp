@@ -2,6 +2,7 @@
 #include "base/new_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -64,6 +65,31 @@ TEST_F(NewFileTest, AFullDiskLeavesTheOldFile) {
   }
   EXPECT_EQ(content(), "old");
   EXPECT_FALSE(fs::exists(fs::symlink_status(part_)));
+}
+
+TEST_F(NewFileTest, ALinkStaysOne) {
+  const fs::path link = folder_ / "link";
+  fs::create_symlink(path_, link);
+  NewFile file(link.string());
+  file.write("new");
+  file.finish();
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(content(), "new");
+}
+
+TEST_F(NewFileTest, WhatIsNoFileIsNotReplaced) {
+  const std::string folder = (folder_ / "folder").string(), pipe = (folder_ / "pipe").string();
+  fs::create_directory(folder);
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const std::string& path : {folder, pipe, std::string("/dev/null")}) {
+    try {
+      NewFile file(path);
+      FAIL() << path;
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with(path + ": cannot be written: it is ")) << error.what();
+    }
+    EXPECT_FALSE(fs::exists(path + ".part"));
+  }
 }
 
 TEST_F(NewFileTest, AFolderThatIsMissingIsNamed) {
