@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spec strings and, for texts that begin with "{", strategy and pair files: an Error or a value, and what parses prints
-// as a text that parses to the same.
+// Spec strings and, for texts that begin with "{", strategy, pair and policy files: an Error or a value, and what
+// parses prints as a text that parses to the same.
 #include <cstdint>
 #include <cstdlib>
 
 #include "base/error.h"
 #include "kv/layers/kvsharer.h"
 #include "kv/layers/pair_file.h"
+#include "kv/policy_file.h"
 #include "kv/spec.h"
 
 namespace {
@@ -56,6 +57,8 @@ void check_pairs(std::string_view text) {
   }
 }
 
+void check_policy(std::string_view text) { check_spec(lamina::parse_policy(text, "fuzz", kShape)); }
+
 void check_text(void (*parse)(std::string_view), std::string_view text) {
   try {
     parse(text);
@@ -73,6 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } else {
     check_text(check_strategy, text);
     check_text(check_pairs, text);
+    check_text(check_policy, text);
   }
   return 0;
 }

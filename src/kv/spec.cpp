@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kv/per_layer.h"
+#include "kv/policy_file.h"
 #include "kv/spec_parser.h"
 #include "kv/tokens/registry.h"
 
@@ -284,6 +285,7 @@ void check(const KvSpec& spec) {
 KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upward) {
   KvSpec spec;
   try {
+    if (names_policy(text)) return parse(load_policy(std::string(text), shape), shape, upward);
     const Parts parts = take_terms(parse_terms(text), shape, upward);
     spec.layers = parts.layers.map;
     spec.minicache = parts.layers.minicache;

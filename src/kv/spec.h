@@ -14,6 +14,7 @@
 //           minimum beside the scale; kivi4(…) kivi2(…), see kv/bits/kivi.h
 //           bits(0-3=f16,4-29=k4v4) and tokens(0-1=full,2-29=snapkv(keep=256)): by the layer that writes
 //   rotate  with bits: rows are rotated before they are encoded, see kv/bits/hadamard.h
+//   FILE.json   alone: the spec of a policy file of `lamina tune`, see kv/policy_file.h
 //   grid(N) commits inside a prompt at multiples of N tokens from the start of the sequence
 //
 // Terms come in any order, at most one for an axis. They are printed as layers + tokens + bits + rotate + grid with

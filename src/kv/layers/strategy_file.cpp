@@ -34,10 +34,15 @@ std::string line(const ordered_json& value) { return value.dump(-1, ' ', false, 
 
 }  // namespace
 
+ordered_json model_of_file(const std::string& architecture, const KvShape& shape) {
+  ordered_json model{{"architecture", architecture}, {"layers", shape.layers}};
+  if (!shape.fingerprint.empty()) model["shapes_sha256"] = shape.fingerprint;
+  return model;
+}
+
 ordered_json strategy_head(std::string_view schema, const std::string& architecture, const Calibration& calibration,
                            const KvShape& shape) {
-  ordered_json root{{"schema", schema}, {"model", {{"architecture", architecture}, {"layers", shape.layers}}}};
-  if (!shape.fingerprint.empty()) root["model"]["shapes_sha256"] = shape.fingerprint;
+  ordered_json root{{"schema", schema}, {"model", model_of_file(architecture, shape)}};
   root["calibration"] = {{"file", calibration.file},
                          {"sha256", calibration.sha256},
                          {"sentences", calibration.sentences},

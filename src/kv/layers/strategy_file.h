@@ -15,6 +15,8 @@ struct Calibration {
   int sentences = 0, tokens = 0;  // tokens of each
 };
 
+// What a file says of its model, for require_strategy.
+nlohmann::ordered_json model_of_file(const std::string& architecture, const KvShape& shape);
 // What a file begins with: its schema, the model and the text that were searched on. A search adds fields of its own.
 nlohmann::ordered_json strategy_head(std::string_view schema, const std::string& architecture,
                                      const Calibration& calibration, const KvShape& shape);
