@@ -74,12 +74,6 @@ struct Row {
 
 constexpr double kNormal95 = 1.959963984540054;  // 95 % of a normal distribution lie so many deviations around its mean
 
-double mean(std::span<const double> values) {
-  double total = 0;
-  for (const double x : values) total += x;
-  return total / static_cast<double>(values.size());
-}
-
 template <class Fn>
 std::vector<double> each_score(std::span<const TokenScore> scores, Fn fn) {
   std::vector<double> values(scores.size());
@@ -152,6 +146,12 @@ std::array<Third, 3> thirds(std::span<const TokenScore> scores, std::size_t each
             .top1_agreement = mean_of([](const TokenScore& s) { return s.same_top ? 1.0 : 0.0; })};
   });
   return result;
+}
+
+double mean(std::span<const double> values) {
+  double total = 0;
+  for (const double x : values) total += x;
+  return total / static_cast<double>(values.size());
 }
 
 double standard_error(std::span<const double> values) {

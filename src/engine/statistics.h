@@ -28,6 +28,7 @@ TokenScore compare_token(std::span<const float> base, std::span<const float> log
 struct Interval {
   double low = 0, high = 0;
 };
+double mean(std::span<const double> values);  // of at least one
 // The standard error of a mean: the values' deviation (n - 1) over the root of n. NaN of a single value.
 double standard_error(std::span<const double> values);
 Interval around(double mean, double error);             // mean +- 1.96 errors
