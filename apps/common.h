@@ -124,6 +124,7 @@ void add_compare(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_doctor(CLI::App& program);
 void add_search(CLI::App& program);
+void add_tune(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_profile(CLI::App& program);
 void add_convert(CLI::App& program);

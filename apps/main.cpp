@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   lamina::add_eval(program);
   lamina::add_doctor(program);
   lamina::add_search(program);
+  lamina::add_tune(program);
   lamina::add_profile(program);
   lamina::add_tokenize(program);
   lamina::add_convert(program);

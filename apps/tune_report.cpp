@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tune_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "common.h"
+#include "engine/statistics.h"
+#include "kv/layers/strategy_file.h"
+#include "kv/policy_file.h"
+
+namespace lamina {
+namespace {
+
+using Json = nlohmann::ordered_json;  // figures that are not finite are written as null
+
+Json figures_json(const Figures& figures) {
+  if (figures.kl.empty()) return nullptr;
+  const Estimate kl = estimate(figures.kl), top1 = estimate(figures.top1);
+  return {{"windows", figures.kl.size()},
+          {"kl_mean", kl.mean},
+          {"kl_error", kl.error},
+          {"top1_agreement", top1.mean},
+          {"top1_error", top1.error},
+          {"kept_fraction", mean(figures.kept)},
+          {"kv_bytes_measured", mean(figures.bytes)},
+          {"kl_by_window", figures.kl}};
+}
+
+double ratio(const Alternative& a, const TuneResult& result) {
+  return static_cast<double>(result.dense_bytes) / static_cast<double>(a.candidate.bytes);
+}
+
+Json alternative_json(const Alternative& a, const TuneResult& result) {
+  Json json{{"kv_spec", a.candidate.spec->text()},    {"axes", a.candidate.axes.text()},
+            {"kv_bytes", a.candidate.bytes},          {"kv_ratio", ratio(a, result)},
+            {"selection", figures_json(a.selection)}, {"held_out", figures_json(a.held_out)}};
+  if (a.tokens_per_second) json["tokens_per_second"] = *a.tokens_per_second;
+  return json;
+}
+
+Json budget_json(const TuneQuestion& q, const TuneResult& result) {
+  const auto or_null = [](const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); };
+  return {{"kv_bytes", q.options.most_bytes},      {"tokens", q.options.context},
+          {"dense_bytes", result.dense_bytes},     {"floor_top1", or_null(q.options.floor.top1)},
+          {"max_kl", or_null(q.options.floor.kl)}, {"speed", q.options.speed}};
+}
+
+Json calibration_json(const TuneQuestion& q) {
+  return {{"file", q.file},
+          {"sha256", q.sha256},
+          {"prompt_tokens", q.sizes.prompt},
+          {"scored_tokens", q.sizes.scored},
+          {"selection", q.sizes.selection},
+          {"held_out", q.sizes.held_out}};
+}
+
+// A line of what each layer costs alone.
+struct LayerLine {
+  std::string axis, what;
+  const LayerCosts& costs;
+};
+
+std::vector<LayerLine> layer_lines(const Sensitivity& found) {
+  std::vector<LayerLine> lines;
+  for (const BitsCosts& of : found.bits) lines.push_back({"bits", of.bits.term(), of.costs});
+  for (const RowsCosts& of : found.rows)
+    lines.push_back({"tokens", fmt::format("{} {}", of.method.name, share_text(of.keep)), of.costs});
+  if (!found.sharing.source.empty()) lines.push_back({"layers", "reads an earlier layer", found.sharing.costs});
+  return lines;
+}
+
+// A character for each value, taller for more of the largest; blank where a value is not finite. Green to red.
+std::string strip(const std::vector<double>& values, double largest, bool colours) {
+  constexpr std::array kBars = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  constexpr std::array kColours = {32, 32, 32, 33, 33, 33, 31, 31};  // green, yellow, red
+  std::string text;
+  for (const double value : values) {
+    if (!std::isfinite(value)) {
+      text += ' ';
+      continue;
+    }
+    const double share = largest > 0 ? std::clamp(value / largest, 0.0, 1.0) : 0;
+    const auto step = std::min(kBars.size() - 1, static_cast<std::size_t>(share * static_cast<double>(kBars.size())));
+    text += colours ? fmt::format("\x1b[{}m{}", kColours.at(step), kBars.at(step)) : std::string(kBars.at(step));
+  }
+  return colours ? text + "\x1b[0m" : text;
+}
+
+std::string sensitivity_text(const Sensitivity& found, bool colours) {
+  if (found.bits.empty() && found.rows.empty()) return {};
+  std::string text = "\nKL of each layer alone, from the lowest up; the tallest of a line is its most\n";
+  for (const LayerLine& line : layer_lines(found)) {
+    double most = 0;
+    for (const double kl : line.costs.kl) most = std::isfinite(kl) ? std::max(most, kl) : most;
+    const bool has_sum = std::isfinite(line.costs.together);
+    text += fmt::format("{:<6}  {:<26} {}  most {:.5f}{}\n", line.axis, line.what, strip(line.costs.kl, most, colours),
+                        most, has_sum ? fmt::format("   all {:.4f}", line.costs.together) : "");
+  }
+  std::vector<double> heads;
+  for (const HeadNeed& head : found.heads) heads.push_back(head.kept);
+  return text + fmt::format("{:<6}  {:<26} {}\n", "heads", "rows for 95 % (FastGen)", strip(heads, 1, colours));
+}
+
+std::string row(const Alternative& a, const TuneResult& result, bool chosen) {
+  const Estimate held_out = estimate(a.held_out.kl);
+  const std::string speed = a.tokens_per_second ? fmt::format(" {:>7.1f}", *a.tokens_per_second) : "";
+  return fmt::format("{} {:>11} {:>6.2f} {:>12.5f} {:>18} {:>7.2f} {:>6.3f}{}  {}", chosen ? "*" : " ",
+                     a.candidate.bytes, ratio(a, result), mean(a.selection.kl),
+                     fmt::format("{:.5f} +-{:.5f}", held_out.mean, held_out.error), 100 * mean(a.held_out.top1),
+                     mean(a.selection.kept), speed, a.candidate.spec->text());
+}
+
+std::string table_text(const TuneResult& result, bool colours) {
+  const bool speed = result.chosen().tokens_per_second.has_value();
+  std::string text = fmt::format("\n  {:>11} {:>6} {:>12} {:>18} {:>7} {:>6}{}  {}\n", "bytes", "ratio", "KL selection",
+                                 "KL held-out", "top-1 %", "kept", speed ? "     t/s" : "", "kv");
+  for (std::size_t i = 0; i < result.finalists; ++i) {
+    const bool chosen = i == result.decision.chosen;
+    const std::string line = row(result.alternatives[i], result, chosen);
+    text += chosen && colours ? fmt::format("\x1b[1m{}\x1b[0m\n", line) : line + '\n';
+  }
+  return text + fmt::format("  and {} more that were left behind on the selection's windows (see -o json)\n",
+                            result.alternatives.size() - result.finalists);
+}
+
+}  // namespace
+
+Json tune_json(const TuneQuestion& q, const TuneResult& result) {
+  Json alternatives = Json::array(), layers = Json::array(), heads = Json::array();
+  for (const Alternative& a : result.alternatives) alternatives.push_back(alternative_json(a, result));
+  for (const LayerLine& line : layer_lines(result.sensitivity)) {
+    Json json{{"axis", line.axis}, {"what", line.what}, {"kl", line.costs.kl}, {"together", line.costs.together}};
+    if (line.axis == "layers") json["source"] = result.sensitivity.sharing.source;
+    layers.push_back(std::move(json));
+  }
+  for (const HeadNeed& head : result.sensitivity.heads)
+    heads.push_back({{"layer", head.slot}, {"head", head.head}, {"policy", head.policy}, {"kept_fraction", head.kept}});
+  const Decision& decision = result.decision;
+  return {{"model", q.model},
+          {"kv_spec", result.chosen().candidate.spec->text()},
+          {"budget", budget_json(q, result)},
+          {"calibration", calibration_json(q)},
+          {"meets_floor", decision.meets_floor},
+          {"reasons", decision.reasons},
+          {"chosen", decision.chosen},
+          {"selected", decision.selected},
+          {"alternatives", std::move(alternatives)},
+          {"layers", std::move(layers)},
+          {"heads", std::move(heads)}};
+}
+
+std::string policy_text(const TuneQuestion& q, const TuneResult& result) {
+  Json root{{"schema", kPolicySchema}, {"model", model_of_file(q.architecture, q.shape)}};
+  root["kv_spec"] = result.chosen().candidate.spec->text();
+  root["budget"] = budget_json(q, result);
+  root["calibration"] = calibration_json(q);
+  root["reasons"] = result.decision.reasons;
+  root["measured"] = alternative_json(result.chosen(), result);
+  Json& others = root["alternatives"] = Json::array();
+  for (std::size_t i = 0; i < result.finalists; ++i)
+    if (i != result.decision.chosen) others.push_back(alternative_json(result.alternatives[i], result));
+  return print_strategy(root);
+}
+
+std::string tune_text(const TuneQuestion& q, const TuneResult& result, bool colours) {
+  const auto most = static_cast<double>(q.options.most_bytes), dense = static_cast<double>(result.dense_bytes);
+  std::string text = fmt::format(
+      "budget  {} after {} tokens, {:.1f} % of the dense cache's {}\n"
+      "text    {}: {} windows to select on, {} held out; each a prompt of {} tokens, then {} fed one at a time\n",
+      human_bytes(most), q.options.context, 100 * most / dense, human_bytes(dense), q.file, q.sizes.selection,
+      q.sizes.held_out, q.sizes.prompt, q.sizes.scored);
+  text += sensitivity_text(result.sensitivity, colours) + table_text(result, colours) + '\n';
+  for (const std::string& reason : result.decision.reasons) text += reason + '\n';
+  return text;
+}
+
+}  // namespace lamina
