@@ -39,7 +39,7 @@ Written by `./dev evidence` (tools/results_tables.py): every figure in a column 
 its table, on WikiText-2's validation text. The papers measure chat models of 7 to 70 billion parameters on other tasks; here
 are two of 0.13 and 0.27. So a ratio may differ because the model does: where it differs for another reason, that is said.
 Commands: SPEC stands for the rows' specs (docs/layers.md and docs/tokens.md spell them), `-m models/smollm2.gguf` or
-`models/gemma3.gguf` goes with each.
+`models/gemma3.gguf` goes with each. What `lamina tune` makes of all this for a budget of bytes is in [tune.md](tune.md).
 """
 
 
