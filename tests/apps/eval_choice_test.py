@@ -135,8 +135,9 @@ class ChoiceTest(ProgramTest):
         self.refused(1, "missing/items.jsonl: cannot be written: No such", *line, *data, "--items", self.folder / "missing/items.jsonl")
         self.refused(1, "cannot be written: it is a folder", *line, *data, "--items", self.folder)
         self.refused(2, "--items: the value is empty", *line, *data, "--items", "")
-        for seed in ["-1", "18446744073709551616", "1.5", ""]:
+        for seed in ["-1", "18446744073709551616", "1.5"]:
             self.refused(2, f'--seed: "{seed}" is not a number from 0', *line, *data, "--shots", 1, f"--seed={seed}")
+        self.refused(2, "--seed: 1 required TEXT missing", *line, *data, "--shots", 1, "--seed=")
         self.refused(1, "unknown term", *line, *data, "--kv", "nope")
         self.refused(2, 'task "pika" is unknown, expected one of piqa, winogrande, .*commonsenseqa', *line[:-1], "pika", *data)
         self.refused(2, "--task is required", *line[:4], *data)

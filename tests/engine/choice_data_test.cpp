@@ -115,8 +115,7 @@ TEST_F(ChoiceDataTest, LabelsMayBeInAFileBeside) {
   EXPECT_EQ(error_of({.task = "piqa", .file = path}),
             "valid-labels.lst: 2 lines, expected a label of line 3 of valid.jsonl");
   file("valid-labels.lst", "2\n1\n1\n");
-  EXPECT_EQ(error_of({.task = "piqa", .file = path}),
-            "valid-labels.lst: line 1: \"2\", expected 0 or 1");
+  EXPECT_EQ(error_of({.task = "piqa", .file = path}), "valid-labels.lst: line 1: \"2\", expected 0 or 1");
 }
 
 TEST_F(ChoiceDataTest, ErrorsNameTheLine) {
