@@ -45,7 +45,7 @@ struct Sensitivity {
   SharingCosts sharing;         // on whole prompts of few tokens, pieces of the windows
   std::vector<HeadNeed> heads;  // of the first window
 };
-// subject.on_step is called after each of `probes`, and of those of sharing, about.
+// subject.on_step is called after each question on each window; it may throw to end the work.
 Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std::span<const RowBits> bits,
                        std::span<const TokenMethod> methods, std::span<const double> shares);
 
