@@ -21,7 +21,8 @@ namespace {
 constexpr std::array kShares = {0.75, 0.5, 0.25, 0.1};                          // of a prompt's rows, measured
 constexpr std::array kRecoveries = {0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4};  // of FastGen
 constexpr std::size_t kProbeWindows = 2;  // of the selection, for questions that are told in one step
-constexpr int kSpeedRounds = 3;
+constexpr int kSpeedRounds = 3, kFillRounds = 3;
+constexpr double kFilled = 0.95, kAim = 0.99;  // shares of the budget
 
 std::vector<std::shared_ptr<const KvSpec>> specs_of(const std::vector<Alternative>& all) {
   std::vector<std::shared_ptr<const KvSpec>> specs;
@@ -121,7 +122,7 @@ class Tuner {
     std::ranges::stable_sort(pool_, {}, [](const Alternative& a) { return a.candidate.spec->text(); });
     require_any();
     stage_ = "candidates";
-    measure(&Alternative::selection, text_.selection, 1);
+    measure(pool_, &Alternative::selection, text_.selection, 1);
   }
 
   // Each rotation alone and with each method, and each method alone; with a layer that reads another, and without.
@@ -147,39 +148,67 @@ class Tuner {
       }
   }
 
-  // The pool on the windows up to `count` that it was not yet measured on.
-  void measure(Figures Alternative::*part, const std::vector<std::vector<Token>>& windows, std::size_t count) {
-    const std::vector<std::shared_ptr<const KvSpec>> specs = specs_of(pool_);
+  // All on the windows up to `count` that they were not yet measured on.
+  void measure(std::vector<Alternative>& all, Figures Alternative::*part,
+               const std::vector<std::vector<Token>>& windows, std::size_t count) {
+    if (all.empty()) return;
+    const std::vector<std::shared_ptr<const KvSpec>> specs = specs_of(all);
     const auto full = std::make_shared<const KvSpec>(KvSpec::parse("full", shape_));
     const auto size = windows.front().size();
     const Scorer scorer(subject_.model, subject_.pool, subject_.batch,
                         [&](std::size_t tokens) { advance(static_cast<double>(tokens) / static_cast<double>(size)); });
-    for (std::size_t w = (pool_.front().*part).kl.size(); w < count; ++w) {
+    for (std::size_t w = (all.front().*part).kl.size(); w < count; ++w) {
       const std::vector<Score> scores =
           scorer.score_continuations(specs, full, Windows(windows[w], size, 1, std::nullopt), text_.prompt);
-      for (std::size_t i = 0; i < specs.size(); ++i) (pool_[i].*part).add(scores[i]);
+      for (std::size_t i = 0; i < specs.size(); ++i) (all[i].*part).add(scores[i]);
     }
   }
 
   // Fewer alternatives on more windows; the best two of each axis alone stay in to the end.
   void narrow() {
+    fill_budget();
     drop_too_large();
     keep_lowest(pool_, kSecond, 3, left_);
-    measure(&Alternative::selection, text_.selection, 2);
+    measure(pool_, &Alternative::selection, text_.selection, 2);
     drop_too_large();
     keep_lowest(pool_, kThird, 2, left_);
-    measure(&Alternative::selection, text_.selection, text_.selection.size());
+    measure(pool_, &Alternative::selection, text_.selection, text_.selection.size());
     drop_too_large();
     keep_lowest(pool_, kFinalists, 2, left_);
   }
 
-  // The bytes planned, in proportion where another number was measured at the windows' length.
-  void drop_too_large() {
-    for (Alternative& one : pool_) {
+  // Which rows a method keeps decides how many of them windows leave behind, and which tiles they fill: bytes are those
+  // planned, in the proportion that was measured.
+  void count_bytes(std::vector<Alternative>& all) const {
+    for (Alternative& one : all) {
       const auto planned = static_cast<double>(measured_.bytes(one.candidate.spec));
       const auto at_length = static_cast<double>(budget_.bytes(one.candidate.spec));
       one.candidate.bytes = static_cast<std::size_t>(std::llround(at_length * mean(one.selection.bytes) / planned));
     }
+  }
+
+  // Those that came out larger than the budget, or well below it, once more with what makes up for that.
+  void fill_budget() {
+    std::vector<Alternative> latest = pool_;
+    for (int round = 0; round < kFillRounds && !latest.empty(); ++round) {
+      count_bytes(latest);
+      std::vector<Alternative> fresh;
+      for (const Alternative& one : latest) {
+        const double share = static_cast<double>(one.candidate.bytes) / static_cast<double>(budget_.most);
+        if (!one.candidate.remade || (kFilled <= share && share <= 1)) continue;
+        ByteBudget another = budget_;
+        another.most = static_cast<std::size_t>(kAim * static_cast<double>(budget_.bytes(one.candidate.spec)) / share);
+        auto again = one.candidate.remade(another);
+        if (again && texts_.insert(again->spec->text()).second) fresh.push_back({.candidate = std::move(*again)});
+      }
+      measure(fresh, &Alternative::selection, text_.selection, 1);
+      std::ranges::copy(fresh, std::back_inserter(pool_));
+      latest = std::move(fresh);
+    }
+  }
+
+  void drop_too_large() {
+    count_bytes(pool_);
     std::erase_if(pool_, [&](const Alternative& one) { return one.candidate.bytes > budget_.most; });
     require_any();
   }
@@ -190,7 +219,7 @@ class Tuner {
 
   void verify() {
     stage_ = "held-out text";
-    measure(&Alternative::held_out, text_.held_out, text_.held_out.size());
+    measure(pool_, &Alternative::held_out, text_.held_out, text_.held_out.size());
     stage_ = "speed";
     if (options_.speed) measure_speed();
     std::ranges::stable_sort(pool_, {}, [](const Alternative& a) { return mean(a.all_kl()); });

@@ -150,7 +150,9 @@ std::vector<double> additive(const LayerCosts& costs) {
 }
 
 std::optional<Candidate> allocated_candidate(const LayerFolds& folds, const ByteBudget& budget) {
-  return Allocation(folds, budget).best();
+  std::optional<Candidate> best = Allocation(folds, budget).best();
+  if (best) best->remade = [folds](const ByteBudget& another) { return allocated_candidate(folds, another); };
+  return best;
 }
 
 }  // namespace lamina

@@ -45,6 +45,7 @@ std::optional<Candidate> largest_keep(const TokenMethod& method, const std::stri
     (found ? low : high) = keep;
     if (found) best = std::move(found);
   }
+  if (best) best->remade = [method, other](const ByteBudget& another) { return largest_keep(method, other, another); };
   return best;
 }
 
@@ -88,8 +89,7 @@ std::optional<Candidate> candidate_if_fits(const std::string& text, const ByteBu
   if (spec == nullptr) return std::nullopt;
   const std::size_t bytes = budget.bytes(spec);
   const Axes axes = axes_of(*spec, budget.shape);
-  // rows kept by head fill other tiles than planned, for up to half a hundredth of the bytes
-  if (bytes > (axes.tokens ? budget.most - budget.most / 200 : budget.most)) return std::nullopt;
+  if (bytes > budget.most) return std::nullopt;
   return Candidate{.spec = std::move(spec), .axes = axes, .bytes = bytes};
 }
 

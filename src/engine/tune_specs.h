@@ -36,6 +36,8 @@ struct Candidate {
   std::shared_ptr<const KvSpec> spec;
   Axes axes{};
   std::size_t bytes = 0;  // at the budget's length: planned, then as measured
+  // The same parts at another budget. Empty where there is no choice.
+  std::function<std::optional<Candidate>(const ByteBudget& budget)> remade{};
 };
 
 // Null where the text does not fit the model.

@@ -78,6 +78,11 @@ TEST(TuneCandidates, FormatsLeaveMethodsMoreRows) {
   for (const Candidate& c : found) {
     EXPECT_LE(c.bytes, most.most);
     EXPECT_GT(static_cast<double>(c.bytes), 0.9 * static_cast<double>(most.most));
+    const auto smaller = c.remade(budget(0.2));
+    ASSERT_TRUE(smaller);
+    EXPECT_EQ(smaller->axes, c.axes);
+    EXPECT_LE(smaller->bytes, budget(0.2).most);
+    EXPECT_EQ(smaller->remade(most)->spec->text(), c.spec->text());
   }
   EXPECT_TRUE(combined_candidates(snapkv, k4v4, map, budget(0.01)).empty());
 }
