@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of docs/results.md: Lamina beside other programs on the same model and data. Their figures are goldens:
-tests/golden/kvpress/perplexity.json (kvpress_reference.py). Lamina's are measured here and kept in build/layers.
+"""Sections of docs/results.md: Lamina beside other programs on the same model and data, and what it finds again in contexts.
+
+Their figures are goldens: tests/golden/kvpress/perplexity.json (kvpress_reference.py) and tests/golden/lm_eval/NAME.json
+(lm_eval_reference.py). Lamina's are measured here and kept in build/layers.
 """
 import json
 
-from layers_tables import ROOT, SHARED, call_json, model_path, table
+from layers_tables import MODELS, ROOT, SHARED, call_json, model_path, table
+from lm_eval_reference import DATA, REAL
+from tokens_tables import global_layers
 
 GOLDEN = ROOT / "tests/golden"
 
@@ -53,3 +57,59 @@ def kvpress(threads=2):
                   body) +
             f"\n`lamina eval ppl -f ../shared/data/{theirs['text']} --prompt {theirs['prompt']} --score {theirs['score']} --windows "
             f"{theirs['windows']} --base f32 --kv \"SPEC + f32\"`\n" + NOTES)
+
+
+# ---- lm-evaluation-harness -------------------------------------------------------------------------------------------
+
+def choice(threads=2):
+    body, version = [], ""
+    percent = lambda x: "-" if x is None else f"{100 * x:.1f}"
+    for model, title in MODELS.items():
+        golden = json.loads((GOLDEN / f"lm_eval/{model}.json").read_text())
+        for task, theirs in golden.get("real", {}).items():
+            version = golden["source"]
+            own, = call_json("eval", "choice", "-m", model_path(model), "--task", task, "--data", DATA / REAL[task], "--limit",
+                             theirs["items"], "-t", threads)
+            body.append([title, task, theirs["items"], percent(theirs["accuracy"]), percent(own["accuracy"]),
+                         percent(theirs["accuracy_norm"]), "-" if theirs["accuracy_norm"] is None else percent(own["accuracy_norm"])])
+    return ("## lm-evaluation-harness: accuracy of the dense cache\n\n"
+            f"{version}, on the models de-quantised (tools/lm_eval_reference.py), and Lamina with its 8-bit products on the same first items.\n\n" +
+            table(["model", "task", "items", "lm-eval %", "Lamina %", "lm-eval by length %", "Lamina by length %"], body) +
+            "\n`lamina eval choice --task TASK --data FILE --limit 200`; `tools/lm_eval_reference.py --check NAME build/release/lamina` also "
+            "compares each item's log-likelihoods.\n")
+
+
+# ---- retrieval -------------------------------------------------------------------------------------------------------
+
+RETRIEVAL_SEEDS = [2, 3]
+RETRIEVAL_TASKS = ["needle", "multikey", "multivalue", "variables", "commonwords", "qa", "passkey"]
+RETRIEVAL_SPECS = ["full", "k4v4 + rotate", "h2o(heavy=0.125,recent=0.125)", "snapkv(keep=0.25)", "kvzip(keep=0.25)", "keydiff(keep=0.25)",
+                   "random(keep=0.25)"]
+RETRIEVAL_ITEMS, RETRIEVAL_TOKENS = 10, 1024
+
+
+def retrieval(threads=2):
+    body, without = [], []
+    for model, title in MODELS.items():
+        # KVzip asks for the prompt again, which layers with a window no longer hold.
+        specs = [global_layers(spec) if model == "gemma3" and spec.startswith("kvzip") else spec for spec in RETRIEVAL_SPECS]
+        found = {}  # task -> of each seed
+        for seed in RETRIEVAL_SEEDS:
+            for task in RETRIEVAL_TASKS:
+                row, = call_json("eval", "retrieval", "-m", model_path(model), "--task", task, "--length", RETRIEVAL_TOKENS, "--items",
+                                 RETRIEVAL_ITEMS, "-s", seed, "-t", threads, "--kv", ";".join(specs))
+                found.setdefault(task, []).append(row)
+        tasks = [task for task, rows in found.items() if all(row["reported"] for row in rows)]
+        without += [f"{title}: {task}" for task in found if task not in tasks]
+        for i, spec in enumerate(specs):
+            mean = lambda rows: sum(rows) / len(rows)
+            cell = lambda task: " / ".join(f"{100 * mean([row['specs'][i][when]['found'] for row in found[task]]):.0f}"
+                                           for when in ("query_agnostic", "query_aware"))
+            body.append([title, f"`{spec}`", *[cell(task) if task in tasks else "" for task in found]])
+    return ("## Retrieval: found of what is hidden, question unknown / known when the cache is folded\n\n"
+            f"Contexts of {RETRIEVAL_TOKENS} tokens in the manner of RULER, {RETRIEVAL_ITEMS} of each task and seed, means of seeds "
+            f"{' and '.join(map(str, RETRIEVAL_SEEDS))} in percent. The wordings of the tasks were chosen on seed 1, which is therefore not among them. "
+            "A task is shown where the dense cache finds half in each seed" +
+            (f"; it does not for {', '.join(without)}" if without else "") + ".\n\n" +
+            table(["model", "spec", *found], body) +
+            f"\n`lamina eval retrieval --length {RETRIEVAL_TOKENS} --items {RETRIEVAL_ITEMS} -s SEED --kv \"SPEC;SPEC\"`\n")

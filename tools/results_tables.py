@@ -10,7 +10,7 @@ import re
 
 from layers_tables import EVAL_TEXT, MODELS, PERCENTS, ROOT, SEEDS, WORK, continuations, table
 from plots import plot
-from results_peers import kvpress
+from results_peers import choice, kvpress, retrieval
 from tokens_tables import FRACTIONS, RECOVERIES
 
 TEXT = "../shared/data/wikitext-2/valid.txt"
@@ -188,7 +188,7 @@ def main():
     WORK.mkdir(parents=True, exist_ok=True)
     (ROOT / "docs/plots").mkdir(exist_ok=True)
     pareto()
-    (ROOT / "docs/results.md").write_text("\n".join([head(), kvsharer(), minicache(), fastgen(), eviction(), lckv(), kvpress()]))
+    (ROOT / "docs/results.md").write_text("\n".join([head(), kvsharer(), minicache(), fastgen(), eviction(), lckv(), retrieval(), choice(), kvpress()]))
 
 
 if __name__ == "__main__":
