@@ -55,8 +55,8 @@ def kvpress(threads=2):
             f"{found[0]['base_perplexity']:.4f} here.\n\n" +
             table(["method", "rows kept", "Lamina's spec", "kvpress ppl", "Lamina ppl", "kvpress KL", "Lamina KL", f"within {100 * SAME:.0f} %"],
                   body) +
-            f"\n`lamina eval ppl -f ../shared/data/{theirs['text']} --prompt {theirs['prompt']} --score {theirs['score']} --windows "
-            f"{theirs['windows']} --base f32 --kv \"SPEC + f32\"`\n" + NOTES)
+            f"\n`lamina eval ppl -m models/smollm2.gguf -f ../shared/data/{theirs['text']} --prompt {theirs['prompt']} --score "
+            f"{theirs['score']} --windows {theirs['windows']} --base f32 --kv \"SPEC + f32\"`\n" + NOTES)
 
 
 # ---- lm-evaluation-harness -------------------------------------------------------------------------------------------
@@ -75,8 +75,8 @@ def choice(threads=2):
     return ("## lm-evaluation-harness: accuracy of the dense cache\n\n"
             f"{version}, on the models de-quantised (tools/lm_eval_reference.py), and Lamina with its 8-bit products on the same first items.\n\n" +
             table(["model", "task", "items", "lm-eval %", "Lamina %", "lm-eval by length %", "Lamina by length %"], body) +
-            "\n`lamina eval choice --task TASK --data FILE --limit 200`; `tools/lm_eval_reference.py --check NAME build/release/lamina` also "
-            "compares each item's log-likelihoods.\n")
+            "\n`lamina eval choice -m MODEL --task TASK --data FILE --limit 200`; `tools/lm_eval_reference.py --check NAME build/release/lamina` "
+            "also compares each item's log-likelihoods.\n")
 
 
 # ---- retrieval -------------------------------------------------------------------------------------------------------
