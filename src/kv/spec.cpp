@@ -280,12 +280,21 @@ void check(const KvSpec& spec) {
   }
 }
 
+KvSpec parse_file(const std::string& file, const KvShape& shape, UpwardMaps upward) {
+  const std::string text = load_policy(file, shape);
+  try {
+    return KvSpec::parse(text, shape, upward);
+  } catch (const Error& error) {
+    fail("{}: field \"kv_spec\": {}", file, error.what());
+  }
+}
+
 }  // namespace
 
 KvSpec KvSpec::parse(std::string_view text, const KvShape& shape, UpwardMaps upward) {
+  if (names_policy(text)) return parse_file(std::string(text), shape, upward);
   KvSpec spec;
   try {
-    if (names_policy(text)) return parse(load_policy(std::string(text), shape), shape, upward);
     const Parts parts = take_terms(parse_terms(text), shape, upward);
     spec.layers = parts.layers.map;
     spec.minicache = parts.layers.minicache;
