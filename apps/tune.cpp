@@ -92,14 +92,11 @@ void show_progress(Progress& progress, const Stopwatch& watch, std::string_view 
   progress.show(fmt::format("{:.0f} %  {}{}", 100 * share, stage, rest));
 }
 
-// How far the best found is from the floor.
-std::string missed(const Floor& floor, const Alternative& best) {
-  const Estimate top1 = estimate(best.held_out.top1), kl = estimate(best.held_out.kl);
-  const std::string figure =
-      floor.top1 ? fmt::format("top-1 {:.4f} +- {:.4f} of the {} asked for", top1.mean, top1.error, *floor.top1)
-                 : fmt::format("KL {:.5f} +- {:.5f}, asked for at most {}", kl.mean, kl.error, floor.kl.value_or(0));
-  return fmt::format("no spec of the budget meets the floor on held-out text; the best found, \"{}\", has {}",
-                     best.candidate.spec->text(), figure);
+// How far the closest is from the floor.
+std::string missed(const Floor& floor, const TuneResult& result) {
+  const Alternative& closest = result.chosen();
+  return fmt::format("none of the {} specs verified on held-out text meets the floor; the closest, \"{}\", has {}",
+                     result.finalists, closest.candidate.spec->text(), floor.figure(closest));
 }
 
 TuneQuestion question_of(const Arguments& args, const Loaded& loaded, const TuneSizes& sizes, const std::string& text) {
@@ -146,11 +143,11 @@ void run(const Arguments& args) {
     file->write(policy_text(question, result));
     file->finish();
   }
-  const std::string use = file && is_met ? output.policy : fmt::format("'{}'", result.chosen().candidate.spec->text());
-  print_now(output.json
-                ? tune_json(question, result).dump(2) + "\n"
-                : tune_text(question, result, ::isatty(STDOUT_FILENO) != 0) + fmt::format("use     --kv {}\n", use));
-  require(is_met, "{}", missed(args.floor, result.chosen()));
+  const std::string spec = file ? output.policy : fmt::format("'{}'", result.chosen().candidate.spec->text()),
+                    use = is_met ? fmt::format("use     --kv {}\n", spec) : "";
+  print_now(output.json ? tune_json(question, result).dump(2) + "\n"
+                        : tune_text(question, result, ::isatty(STDOUT_FILENO) != 0) + use);
+  require(is_met, "{}", missed(args.floor, result));
 }
 
 void add_options(CLI::App& app, Arguments& args) {

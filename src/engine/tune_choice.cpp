@@ -7,7 +7,9 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "engine/statistics.h"
 
@@ -69,6 +71,20 @@ void prefer_speed(Finalists finalists, std::span<const std::size_t> eligible, De
                   shown(difference(finalists[decision.chosen].all_kl(), finalists[best].all_kl()))));
 }
 
+// That of the largest margin; of equal ones that of the least KL.
+std::size_t closest(Finalists finalists, std::span<const std::size_t> of, const Floor& floor) {
+  return *std::ranges::min_element(
+      of, {}, [&](std::size_t i) { return std::pair(-floor.margin(finalists[i]).mean, mean(all_kl(finalists[i]))); });
+}
+
+void doubt(const Alternative& chosen, const Floor& floor, Decision& decision) {
+  const Estimate margin = floor.margin(chosen);
+  if (!(std::abs(margin.mean) < margin.error)) return;
+  decision.reasons.push_back(
+      fmt::format("It {} the floor by less than a standard error ({}): another text may tell otherwise.",
+                  decision.meets_floor ? "meets" : "misses", floor.figure(chosen)));
+}
+
 // Which of the axes' own competitions it is in; 0: none, it folds several.
 std::size_t group_of(const Axes& axes) { return axes.count() > 1 ? 0 : axes.layers ? 1 : axes.tokens ? 2 : 3; }
 
@@ -89,8 +105,17 @@ std::vector<double> Alternative::all_kl() const {
   return all;
 }
 
-bool Floor::met_by(const Alternative& a) const {
-  return (!top1 || mean(a.held_out.top1) >= *top1) && (!kl || mean(a.held_out.kl) <= *kl);
+Estimate Floor::margin(const Alternative& a) const {
+  if (!top1 && !kl) return {.mean = std::numeric_limits<double>::infinity()};
+  Estimate found = estimate(top1 ? a.held_out.top1 : a.held_out.kl);
+  found.mean = top1 ? found.mean - *top1 : *kl - found.mean;
+  return found;
+}
+
+std::string Floor::figure(const Alternative& a) const {
+  const Estimate top1_found = estimate(a.held_out.top1), kl_found = estimate(a.held_out.kl);
+  return top1 ? fmt::format("top-1 {:.4f} +- {:.4f}, asked for at least {}", top1_found.mean, top1_found.error, *top1)
+              : fmt::format("KL {:.5f} +- {:.5f}, asked for at most {}", kl_found.mean, kl_found.error, kl.value_or(0));
 }
 
 Decision decide(Finalists finalists, const Floor& floor, bool by_speed) {
@@ -99,11 +124,19 @@ Decision decide(Finalists finalists, const Floor& floor, bool by_speed) {
   std::iota(all.begin(), all.end(), std::size_t{0});
   std::ranges::copy_if(all, std::back_inserter(eligible), [&](std::size_t i) { return floor.met_by(finalists[i]); });
   Decision decision{.meets_floor = !eligible.empty(), .reasons = {}};
-  if (eligible.empty()) eligible = all;
-  decision.chosen = decision.selected = least(eligible, finalists, selection_kl);
-  verify(finalists, eligible, decision);
-  prefer_single_axis(finalists, eligible, decision);
-  if (by_speed) prefer_speed(finalists, eligible, decision);
+  decision.chosen = decision.selected = least(decision.meets_floor ? eligible : all, finalists, selection_kl);
+  if (decision.meets_floor) {
+    verify(finalists, eligible, decision);
+    prefer_single_axis(finalists, eligible, decision);
+    if (by_speed) prefer_speed(finalists, eligible, decision);
+  } else {
+    decision.chosen = closest(finalists, all, floor);
+    decision.reasons.push_back(
+        fmt::format("None of the {} specs verified on held-out windows meets the floor; the one that is marked as "
+                    "chosen comes closest.",
+                    finalists.size()));
+  }
+  doubt(finalists[decision.chosen], floor, decision);
   return decision;
 }
 

@@ -31,9 +31,15 @@ struct Alternative {
   std::vector<double> all_kl() const;  // of both
 };
 
+// What a finalist must hold on the held-out windows.
 struct Floor {
-  std::optional<double> top1, kl;                     // at least, at most
-  bool met_by(const Alternative& alternative) const;  // on the held-out windows
+  std::optional<double> top1{}, kl{};  // at least, at most; one of them or none
+
+  // How far on the right side of the floor it is, in the floor's own measure. Infinitely far without a floor.
+  Estimate margin(const Alternative& alternative) const;
+  bool met_by(const Alternative& alternative) const { return margin(alternative).mean >= 0; }
+  // "top-1 0.9531 +- 0.0080, asked for at least 0.95".
+  std::string figure(const Alternative& alternative) const;
 };
 
 struct Decision {
@@ -42,10 +48,10 @@ struct Decision {
   std::vector<std::string> reasons;  // sentences
 };
 
-// Of the finalists that meet the floor (of all if none does) that of the least KL on the selection's windows; where the
-// held-out windows find another one better, that of the least KL on all. One of several axes is chosen only where its
-// mean difference to the best of one axis is more than a standard error below 0. `by_speed`: then the fastest of those
-// whose difference to the choice is not more than a standard error above 0.
+// Of the finalists that meet the floor that of the least KL on the selection's windows; where the held-out windows find
+// another one better, that of the least KL on all. One of several axes is chosen only where its mean difference to the
+// best of one axis is more than a standard error below 0. `by_speed`: then the fastest of those whose difference to the
+// choice is not more than a standard error above 0. If none meets the floor, that which comes closest to it.
 Decision decide(std::span<const Alternative> finalists, const Floor& floor, bool by_speed);
 
 // The `count` lowest by mean KL on the selection's windows, and those lowest of each axis alone until it has `of_each`

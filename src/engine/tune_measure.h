@@ -24,8 +24,8 @@ TuneText cut_tune_text(const std::vector<Token>& text, const TuneSizes& sizes, s
 
 // A spec's on some windows, [window]. A KL that is not finite is infinite.
 struct Figures {
-  std::vector<double> kl, top1;  // means over the scored tokens
-  std::vector<double> kept, bytes;
+  std::vector<double> kl{}, top1{};  // means over the scored tokens
+  std::vector<double> kept{}, bytes{};
 
   void add(const Score& window);
 };

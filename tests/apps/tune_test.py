@@ -33,7 +33,7 @@ class TuneTest(ProgramTest):
         self.assertEqual(policy["schema"], "lamina.policy/1")
         self.assertEqual(policy["calibration"]["sha256"], hashlib.sha256(self.text.read_bytes()).hexdigest())
         self.assertEqual((policy["calibration"]["selection"], policy["calibration"]["held_out"]), (2, 2))
-        self.assertIn(f"--kv {self.policy}", printed)
+        self.assertIn(f"\nuse     --kv {self.policy}\n", printed)
         self.assertNotIn("\x1b", printed)
         self.assertRegex(printed, r"\n\* +\d+ ")
         spec, budget = policy["kv_spec"], policy["budget"]
@@ -89,14 +89,28 @@ class TuneTest(ProgramTest):
         done = program.call(*self.line("--speed", "-o", "json", **{"max-kl": 0}))
         self.assertEqual(done.returncode, 1)
         self.assert_error_line(done.stderr)
-        self.assertRegex(done.stderr.decode(), r"no spec of the budget meets the floor on held-out text; the best found, "
-                         r"\".+\", has KL [0-9.]+ \+- [0-9.]+, asked for at most 0")
         found = json.loads(done.stdout)
+        finalists = [a for a in found["alternatives"] if a["held_out"]]
+        self.assertRegex(done.stderr.decode(), rf"none of the {len(finalists)} specs verified on held-out text meets the floor; the "
+                         r"closest, \".+\", has KL [0-9.]+ \+- [0-9.]+, asked for at most 0")
         self.assertFalse(found["meets_floor"])
+        self.assertEqual(finalists[found["chosen"]]["held_out"]["kl_mean"], min(a["held_out"]["kl_mean"] for a in finalists))
         for a in found["alternatives"]:
             self.assertEqual("tokens_per_second" in a, a["held_out"] is not None)
         self.assertEqual(self.policy.read_text(), "old")
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["policy.json", "text.txt"])
+
+    def test_the_closest_to_a_floor_of_top1(self):
+        line = self.line(budget="30%", **{"floor-top1": 1, "output": None})
+        done = program.call(*line, "-o", "json")
+        finalists = [a["held_out"] for a in json.loads(done.stdout)["alternatives"] if a["held_out"]]
+        chosen = finalists[json.loads(done.stdout)["chosen"]]
+        self.assertEqual(chosen["top1_agreement"], max(a["top1_agreement"] for a in finalists))
+        done = program.call(*line)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), rf"has top-1 {chosen['top1_agreement']:.4f} \+- .*, asked for at least 1")
+        self.assertNotIn(b"--kv", done.stdout)  # nothing to use
+        self.assertIn(b"None of the ", done.stdout)
 
     def test_budgets(self):
         for budget in ["", "x", "0", "0%", "-5", "100%", "50%%", "1e3", "nan", "5XB", "%"]:

@@ -71,11 +71,42 @@ TEST(Decide, OfThoseThatMeetTheFloor) {
                                         finalist({0.3, 0.3}, {0.3, 0.3}, true, 0.97)};
   EXPECT_EQ(decide(all, {.top1 = 0.8}, false).chosen, 0U);
   EXPECT_EQ(decide(all, {.top1 = 0.95}, false).chosen, 1U);
-  const Decision none = decide(all, {.top1 = 0.99}, false);
-  EXPECT_FALSE(none.meets_floor);
-  EXPECT_EQ(none.chosen, 0U);
+  EXPECT_TRUE(decide(all, {.top1 = 0.97}, false).meets_floor);
   EXPECT_TRUE(decide(all, {.kl = 0.1}, false).meets_floor);
   EXPECT_FALSE(decide(all, {.kl = 0.09}, false).meets_floor);
+}
+
+TEST(Decide, TheClosestWhereNoneMeetsTheFloor) {
+  const std::vector<Alternative> all = {finalist({0.1, 0.1}, {0.1, 0.2}, true, 0.90),
+                                        finalist({0.3, 0.3}, {0.3, 0.3}, false, 0.97),
+                                        finalist({0.2, 0.2}, {0.2, 0.2}, true, 0.97)};
+  const Decision top1 = decide(all, {.top1 = 0.99}, true);
+  EXPECT_FALSE(top1.meets_floor);
+  EXPECT_EQ(top1.chosen, 2U);  // of equal top-1 the lower KL
+  EXPECT_EQ(top1.selected, 0U);
+  ASSERT_EQ(top1.reasons.size(), 1U);
+  EXPECT_EQ(top1.reasons.front(),
+            "None of the 3 specs verified on held-out windows meets the floor; the one that is marked as chosen comes "
+            "closest.");
+  EXPECT_EQ(decide(all, {.kl = 0.05}, false).chosen, 0U);
+}
+
+TEST(Decide, SaysWhereTheFloorIsWithinAStandardError) {
+  Alternative one = finalist({0.1, 0.1}, {0.2, 0.3}, true);
+  one.held_out.top1 = {0.9, 0.96};
+  const auto last = [&](const Floor& floor) { return decide(std::vector{one}, floor, false).reasons.back(); };
+  EXPECT_EQ(
+      last({.top1 = 0.92}),
+      "It meets the floor by less than a standard error (top-1 0.9300 +- 0.0300, asked for at least 0.92): another "
+      "text may tell otherwise.");
+  EXPECT_EQ(
+      last({.kl = 0.21}),
+      "It misses the floor by less than a standard error (KL 0.25000 +- 0.05000, asked for at most 0.21): another "
+      "text may tell otherwise.");
+  for (const Floor& sure : {Floor{}, Floor{.top1 = 0.8}, Floor{.top1 = 0.99}, Floor{.kl = 0.31}, Floor{.kl = 0.1}})
+    EXPECT_EQ(last(sure).find("standard error"), std::string::npos) << last(sure);
+  one.held_out.kl = {0.1, HUGE_VAL};
+  EXPECT_EQ(last({.kl = 0.2}).find("standard error"), std::string::npos);
 }
 
 TEST(Decide, TheFasterOfEquallyGood) {
