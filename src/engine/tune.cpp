@@ -168,13 +168,13 @@ class Tuner {
   void narrow() {
     fill_budget();
     drop_too_large();
-    keep_lowest(pool_, kSecond, 3, left_);
+    keep_lowest(pool_, kSecond, 3, options_.floor, left_);
     measure(pool_, &Alternative::selection, text_.selection, 2);
     drop_too_large();
-    keep_lowest(pool_, kThird, 2, left_);
+    keep_lowest(pool_, kThird, 2, options_.floor, left_);
     measure(pool_, &Alternative::selection, text_.selection, text_.selection.size());
     drop_too_large();
-    keep_lowest(pool_, kFinalists, 2, left_);
+    keep_lowest(pool_, kFinalists, 2, options_.floor, left_);
   }
 
   // Which rows a method keeps decides how many of them windows leave behind, and which tiles they fill: bytes are those

@@ -140,7 +140,7 @@ Decision decide(Finalists finalists, const Floor& floor, bool by_speed) {
   return decision;
 }
 
-void keep_lowest(std::vector<Alternative>& all, std::size_t count, std::size_t of_each,
+void keep_lowest(std::vector<Alternative>& all, std::size_t count, std::size_t of_each, const Floor& floor,
                  std::vector<Alternative>& left) {
   std::vector<std::size_t> order(all.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -151,6 +151,10 @@ void keep_lowest(std::vector<Alternative>& all, std::size_t count, std::size_t o
     std::size_t& kept = of_group.at(group_of(all[order[rank]].candidate.axes));
     is_kept[order[rank]] = rank < count || kept < of_each;
     if (is_kept[order[rank]]) ++kept;
+  }
+  if (floor.top1) {
+    std::ranges::stable_sort(order, std::greater(), [&](std::size_t i) { return mean(all[i].selection.top1); });
+    for (std::size_t rank = 0; rank < std::min(of_each, order.size()); ++rank) is_kept[order[rank]] = true;
   }
   std::vector<Alternative> some;
   for (std::size_t i = 0; i < all.size(); ++i) (is_kept[i] ? some : left).push_back(std::move(all[i]));

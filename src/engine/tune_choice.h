@@ -55,7 +55,9 @@ struct Decision {
 Decision decide(std::span<const Alternative> finalists, const Floor& floor, bool by_speed);
 
 // The `count` lowest by mean KL on the selection's windows, and those lowest of each axis alone until it has `of_each`
-// of them; the others go to `left`. Both keep their order.
-void keep_lowest(std::vector<Alternative>& all, std::size_t count, std::size_t of_each, std::vector<Alternative>& left);
+// of them; where the floor is one of top-1 also the `of_each` of the highest. The others go to `left`. Both keep their
+// order.
+void keep_lowest(std::vector<Alternative>& all, std::size_t count, std::size_t of_each, const Floor& floor,
+                 std::vector<Alternative>& left);
 
 }  // namespace lamina

@@ -119,12 +119,13 @@ TEST(Decide, TheFasterOfEquallyGood) {
   EXPECT_EQ(decide(all, {}, true).chosen, 1U);
 }
 
-Values kept_of(std::size_t count, std::size_t of_each) {
+Values kept_of(std::size_t count, std::size_t of_each, const Floor& floor = {}) {
   std::vector<Alternative> all, left;
   const std::pair<double, Axes> made[] = {{5, kBoth}, {1, kBoth}, {2, kTokens}, {9, kBits}, {3, kBoth}, {8, kBits}};
   for (const auto& [kl, axes] : made)
-    all.push_back({.candidate = {.spec = nullptr, .axes = axes}, .selection = {.kl = {kl}}});
-  keep_lowest(all, count, of_each, left);
+    all.push_back(
+        {.candidate = {.spec = nullptr, .axes = axes}, .selection = {.kl = {kl}, .top1 = {kl == 3 ? 0.9 : 0}}});
+  keep_lowest(all, count, of_each, floor, left);
   EXPECT_EQ(all.size() + left.size(), std::size(made));
   Values kl;
   for (const Alternative& one : all) kl.push_back(one.selection.kl.front());
@@ -136,6 +137,12 @@ TEST(KeepLowest, TheBestOfAllAndOfEachAxis) {
   EXPECT_EQ(kept_of(2, 1), (Values{1, 2, 8}));
   EXPECT_EQ(kept_of(0, 2), (Values{2, 9, 8}));
   EXPECT_EQ(kept_of(9, 9).size(), 6U);
+}
+
+TEST(KeepLowest, TheHighestTop1WhereTheFloorIsOne) {
+  EXPECT_EQ(kept_of(2, 1, {.kl = 0.1}), (Values{1, 2, 8}));
+  EXPECT_EQ(kept_of(2, 1, {.top1 = 0.9}), (Values{1, 2, 3, 8}));
+  EXPECT_EQ(kept_of(2, 9, {.top1 = 0.9}).size(), 6U);
 }
 
 }  // namespace
