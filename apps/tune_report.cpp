@@ -103,7 +103,11 @@ std::string sensitivity_text(const Sensitivity& found, bool colours) {
   }
   std::vector<double> heads;
   for (const HeadNeed& head : found.heads) heads.push_back(head.kept);
-  return text + fmt::format("{:<6}  {:<26} {}\n", "heads", "rows for 95 % (FastGen)", strip(heads, 1, colours));
+  text +=
+      "\nRows that each KV head needs for 95 % of its attention, as FastGen finds them: a share of the prompt's, mean "
+      "over "
+      "the\nselection's windows. Shown only: specs name no heads, policies by head compete as fastgen(recovery=…)\n";
+  return text + fmt::format("{:<6}  {:<26} {}\n", "heads", "from the lowest layer up", strip(heads, 1, colours));
 }
 
 std::string row(const Alternative& a, const TuneResult& result, bool chosen) {

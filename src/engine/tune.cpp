@@ -53,6 +53,8 @@ class Tuner {
     if (shape_.targets.empty()) {
       stage_ = "each layer";
       result_.sensitivity = ask_layers(subject_, probed_, good_.bits_by_layer, good_.methods_by_layer, kShares);
+      stage_ = "each head";
+      result_.sensitivity.heads = ask_heads(subject_, {.windows = text_.selection, .prompt = text_.prompt});
     }
     collect();
     narrow();
@@ -69,8 +71,9 @@ class Tuner {
     const double candidates = 80, axes = 2, layers = shape_.layers,
                  windows = static_cast<double>(text_.selection.size());
     const double probes = static_cast<double>(row_bits().size() + token_methods(shape_).size() * kShares.size());
-    const double by_layer = shape_.targets.empty() ? (10 + 2 * kShares.size()) * layers : 0;
-    work_ = kProbeWork * static_cast<double>(probed_.windows.size()) * (probes + by_layer) + candidates +
+    const double by_layer = shape_.targets.empty() ? (10 + 2 * kShares.size()) * layers : 0,
+                 by_head = shape_.targets.empty() ? windows : 0;
+    work_ = kProbeWork * (static_cast<double>(probed_.windows.size()) * (probes + by_layer) + by_head) + candidates +
             (kSecond + axes) + (kThird + axes) * (windows - 2) +
             (kFinalists + axes) * static_cast<double>(text_.held_out.size()) + (options_.speed ? 20 : 0);
   }

@@ -86,19 +86,6 @@ SharingCosts ask_sharing(const Subject& subject, const PromptedWindows& text) {
   return sharing;
 }
 
-std::vector<HeadNeed> ask_heads(const Subject& subject, const PromptedWindows& text) {
-  const auto spec = std::make_shared<const KvSpec>(KvSpec::parse("fastgen(recovery=0.95)", subject.model.shape()));
-  const auto prompt = std::span(text.windows.front()).first(text.prompt);
-  const FastGenProfile profile = profile_fastgen(subject.model, subject.pool, spec, prompt, subject.batch, 0);
-  std::vector<HeadNeed> needs;
-  for (const HeadProfile& head : profile.heads)
-    needs.push_back({.slot = head.slot,
-                     .head = head.head,
-                     .policy = profile.policies.at(head.chosen),
-                     .kept = static_cast<double>(head.rows) / static_cast<double>(prompt.size())});
-  return needs;
-}
-
 }  // namespace
 
 Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std::span<const RowBits> bits,
@@ -113,8 +100,31 @@ Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std:
   for (RowsCosts& of : found.rows) questions.add(of.costs, "tokens", of.method.term(of.keep), false);
   questions.ask(subject, text);
   found.sharing = ask_sharing(subject, text);
-  found.heads = ask_heads(subject, text);
   return found;
+}
+
+std::vector<HeadNeed> ask_heads(const Subject& subject, const PromptedWindows& text) {
+  const auto spec = std::make_shared<const KvSpec>(KvSpec::parse("fastgen(recovery=0.95)", subject.model.shape()));
+  std::vector<HeadNeed> needs;
+  std::vector<std::vector<int>> chosen;  // [head][policy] by how many windows
+  const double rows = static_cast<double>(text.prompt * text.windows.size());
+  for (const std::vector<Token>& window : text.windows) {
+    const auto prompt = std::span(window).first(text.prompt);
+    const FastGenProfile profile = profile_fastgen(subject.model, subject.pool, spec, prompt, subject.batch, 0);
+    needs.resize(profile.heads.size());
+    chosen.resize(needs.size(), std::vector<int>(profile.policies.size()));
+    for (std::size_t i = 0; i < needs.size(); ++i) {
+      const HeadProfile& head = profile.heads[i];
+      ++chosen[i][head.chosen];
+      const auto most = std::ranges::max_element(chosen[i]) - chosen[i].begin();  // of as many the smallest
+      needs[i] = {.slot = head.slot,
+                  .head = head.head,
+                  .policy = profile.policies.at(static_cast<std::size_t>(most)),
+                  .kept = needs[i].kept + static_cast<double>(head.rows) / rows};
+    }
+    subject.on_step();
+  }
+  return needs;
 }
 
 std::vector<int> share_cheapest(const SharingCosts& sharing, int count) {

@@ -35,6 +35,7 @@ class TuneTest(ProgramTest):
         self.assertEqual((policy["calibration"]["selection"], policy["calibration"]["held_out"]), (2, 2))
         self.assertIn(f"\nuse     --kv {self.policy}\n", printed)
         self.assertNotIn("\x1b", printed)
+        self.assertRegex(printed, r"policies by head compete as fastgen\(recovery=…\)\nheads .*[▁▂▃▄▅▆▇█]{8}\n")
         self.assertRegex(printed, r"\n\* +\d+ ")
         spec, budget = policy["kv_spec"], policy["budget"]
         self.assertEqual(policy["measured"]["kv_spec"], spec)

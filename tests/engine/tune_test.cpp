@@ -115,7 +115,6 @@ TEST_P(TuneModel, LayersAreAskedOneByOne) {
     EXPECT_GT(*std::ranges::max_element(costs.kl), 0);
   }
   EXPECT_GT(steps_, 9 * static_cast<int>(layers));
-  EXPECT_EQ(found.heads.size(), layers * static_cast<std::size_t>(model_.shape().kv_heads));
 
   const SharingCosts& sharing = found.sharing;
   EXPECT_TRUE(std::isnan(sharing.costs.kl.front()));
@@ -132,6 +131,27 @@ TEST_P(TuneModel, LayersAreAskedOneByOne) {
     for (int layer = 0; layer < shape.layers; ++layer) shared += map[static_cast<std::size_t>(layer)] != layer;
     EXPECT_LE(shared, count);
     EXPECT_NO_THROW(LayerMap::from_targets(map, shape));
+  }
+}
+
+TEST_P(TuneModel, HeadsAreAskedOnAllWindows) {
+  const std::vector<HeadNeed> all = ask_heads(subject(), windows());
+  EXPECT_EQ(steps_, 3);
+  const auto heads = static_cast<std::size_t>(model_.shape().kv_heads);
+  ASSERT_EQ(all.size(), static_cast<std::size_t>(model_.shape().layers) * heads);
+  std::vector<std::vector<HeadNeed>> alone;  // [window][head]
+  for (const auto& window : text_.selection)
+    alone.push_back(ask_heads(subject(), {.windows = {&window, 1}, .prompt = kPrompt}));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].slot, static_cast<int>(i / heads));
+    EXPECT_EQ(all[i].head, static_cast<int>(i % heads));
+    EXPECT_NEAR(all[i].kept, (alone[0][i].kept + alone[1][i].kept + alone[2][i].kept) / 3, 1e-12);
+    EXPECT_GT(all[i].kept, 0);
+    EXPECT_LE(all[i].kept, 1 + 1e-12);
+    const auto with = [&](const std::string& policy) {
+      return std::ranges::count_if(alone, [&](const auto& needs) { return needs[i].policy == policy; });
+    };
+    for (const auto& needs : alone) EXPECT_GE(with(all[i].policy), with(needs[i].policy));
   }
 }
 
