@@ -78,7 +78,10 @@ void add_model_options(CLI::App& app, ModelArguments& args) {
 }
 
 void add_kv_options(CLI::App& app, ModelArguments& args) {
-  app.add_option("--kv", args.specs, "KV cache: layers + tokens + bits, e.g. \"window(window=1020) + k8v8\"");
+  app.add_option(
+      "--kv", args.specs,
+      "KV cache: layers + tokens + bits, e.g. \"window(window=1020) + k8v8\", or FILE.json, a policy file of "
+      "tune; where several are measured: separated by ';', or --kv again");
   app.add_option("--cache-type-k", args.cache_type_k, "-ctk: f32, f16, bf16, q8_0 or q4_0, as a bits term of --kv");
   app.add_option("--cache-type-v", args.cache_type_v, "-ctv: the same for values");
   app.add_flag("--force", args.force,

@@ -63,6 +63,14 @@ class TuneTest(ProgramTest):
             self.refused(1, f"bad.json.*{pattern}", *of, self.file("bad.json", content))
         self.refused(1, "missing.json: cannot open", *of, "missing.json")
 
+    def test_help(self):
+        text = " ".join(self.ok("tune", "--help").decode().split())
+        self.assertIn("Takes some minutes", text)
+        self.assertIn("a number alone counts bytes", text)
+        self.assertIn("lamina tune -m MODEL --budget 25% -f TEXT --floor-top1 0.95 -o policy.json", text)
+        text = " ".join(self.ok("plan", "--help").decode().split())
+        self.assertIn("or FILE.json, a policy file of tune; where several are measured: separated by ';', or --kv again", text)
+
     def test_json_tells_the_alternatives_and_the_layers_in_every_run_alike(self):
         results, longer = [], self.file("longer.txt", self.text.read_text() * 2)
         for threads in (1, 2):
