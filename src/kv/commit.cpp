@@ -82,10 +82,10 @@ void KvSequence::commit(Phase phase, int appended, int accepted, ThreadPool* thr
       encoded_bytes_ += slot.encode(*pool_, evicted && !parts.policy->oldest_first());
     }
   }
-  if (phase == Phase::kDecode) return;
+  if (phase != Phase::kPromptEnd) return;
   pool_->trim();
   // What was measured lay on the heap, and so did the lists of blocks that went.
-  if (phase == Phase::kPromptEnd && (spec_->observes() || pool_->held_bytes() < held)) ::malloc_trim(0);
+  if (spec_->observes() || pool_->held_bytes() < held) ::malloc_trim(0);
 }
 
 // What is the same of all rows.

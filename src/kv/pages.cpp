@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -14,28 +15,20 @@
 #include "base/error.h"
 
 namespace lamina {
-namespace {
-
-// Free blocks that stay resident, as a decode step takes and frees a few blocks in every layer: at most so many, and
-// one for so many that are held.
-constexpr std::size_t kWarmBlocks = 512, kHeldOfWarm = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-}  // namespace
-
 BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes, Format widest) {
   memory_.block_bytes = code_tile_bytes(widest, shape.head_dim);
   capacity_ = std::min<std::size_t>(capacity_bytes / memory_.block_bytes, std::numeric_limits<BlockId>::max());
   require(capacity_ > 0, "kv cache: a capacity of {} bytes holds no block of {} bytes", capacity_bytes,
           memory_.block_bytes);
-  void* base = ::mmap(nullptr, capacity_ * memory_.block_bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  require(base != MAP_FAILED, "kv cache: cannot reserve {} bytes of address space: {}", capacity_ * memory_.block_bytes,
+  mapping_ =
+      ::mmap(nullptr, mapped_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  require(mapping_ != MAP_FAILED, "kv cache: cannot reserve {} bytes of address space: {}", mapped_bytes(),
           std::strerror(errno));
   // Attention walks along planes of 4 KiB blocks: without huge pages it waits for the address translation (Zen 5, one
   // layer of SmolLM2 at 8192 rows, scattered blocks: 801 us, with huge pages 641; in order 257).
-  ::madvise(base, capacity_ * memory_.block_bytes, MADV_HUGEPAGE);
-  memory_.base = static_cast<std::byte*>(base);
+  ::madvise(mapping_, mapped_bytes(), MADV_HUGEPAGE);
+  const auto address = reinterpret_cast<std::uintptr_t>(mapping_);
+  memory_.base = static_cast<std::byte*>(mapping_) + (kHugePage - address % kHugePage) % kHugePage;
 }
 
 BlockPool BlockPool::counting(const KvShape& shape, Format widest) {
@@ -46,76 +39,89 @@ BlockPool BlockPool::counting(const KvShape& shape, Format widest) {
 }
 
 BlockPool::~BlockPool() {
-  if (memory_.base) ::munmap(memory_.base, capacity_ * memory_.block_bytes);
+  if (mapping_) ::munmap(mapping_, mapped_bytes());
 }
 
 BlockPool::BlockPool(BlockPool&& other) noexcept
-    : memory_(std::exchange(other.memory_, {})),
+    : mapping_(std::exchange(other.mapping_, nullptr)),
+      memory_(std::exchange(other.memory_, {})),
       capacity_(other.capacity_),
       held_(std::exchange(other.held_, 0)),
       references_(std::move(other.references_)),
-      warm_(std::move(other.warm_)),
-      cold_(std::move(other.cold_)) {}
+      regions_(std::move(other.regions_)),
+      lowest_(std::exchange(other.lowest_, 0)) {}
+
+std::size_t BlockPool::first_block(std::size_t region) const {
+  return std::min(capacity_, (region * kHugePage + memory_.block_bytes - 1) / memory_.block_bytes);
+}
 
 BlockId BlockPool::acquire() {
-  auto& free = warm_.empty() ? cold_ : warm_;
-  BlockId block;
-  if (!free.empty()) {
-    block = free.back();
-    free.pop_back();
-  } else {
+  while (lowest_ < regions_.size() && regions_[lowest_].held == first_block(lowest_ + 1) - first_block(lowest_))
+    ++lowest_;
+  if (lowest_ == regions_.size()) {
     require(references_.size() < capacity_, "kv cache: all {} bytes are in use", capacity_bytes());
-    block = static_cast<BlockId>(references_.size());
-    references_.push_back(0);
+    regions_.push_back({.lowest = static_cast<BlockId>(references_.size())});
+    references_.resize(first_block(regions_.size()));
   }
-  assert(references_[block] == 0);
-  references_[block] = 1;
+  Region& region = regions_[lowest_];
+  while (references_[region.lowest] > 0) ++region.lowest;
+  references_[region.lowest] = 1;
+  if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
+  ++region.held;
   ++held_;
-  return block;
+  return region.lowest++;
 }
 
 void BlockPool::release(BlockId block) {
   assert(references_[block] > 0);
   if (--references_[block] > 0) return;
+  Region& region = regions_[region_of(block)];
+  region.lowest = std::min(region.lowest, block);
+  if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
+  --region.held;
   --held_;
-  warm_.push_back(block);
+  lowest_ = std::min(lowest_, region_of(block));
 }
 
 void BlockPool::trim() {
-  // The huge page of the last block goes on behind it.
-  give_back(references_.size(), std::min(capacity_, references_.size() + kHugePage / memory_.block_bytes));
-  const std::size_t kept = std::min(kWarmBlocks, held_ / kHeldOfWarm);
-  if (warm_.size() <= kept) return;
-  // Blocks that are neighbours are given back together: a system call for each would cost more than encoding it.
-  std::sort(warm_.begin(), warm_.end());
-  for (std::size_t i = kept, end = 0; i < warm_.size(); i = end) {
-    for (end = i + 1; end < warm_.size() && warm_[end] == warm_[end - 1] + 1;) ++end;
-    give_back(warm_[i], warm_[end - 1] + std::size_t{1});
+  for (std::size_t r = 0; r < regions_.size(); ++r) {
+    const bool mostly_held = 4 * regions_[r].held >= 3 * (first_block(r + 1) - first_block(r));
+    if (mostly_held && regions_[r].memory != Region::kHuge) make_huge(r);
+    if (!mostly_held && regions_[r].memory != Region::kTrimmed) give_back(r);
   }
-  cold_.insert(cold_.end(), warm_.begin() + static_cast<std::ptrdiff_t>(kept), warm_.end());
-  warm_.resize(kept);
-  warm_.shrink_to_fit();
   forget_last();
 }
 
-// Free blocks at the end are as if they had never been.
+// Free regions at the end are as if they had never been.
 void BlockPool::forget_last() {
-  std::sort(cold_.begin(), cold_.end());
-  std::size_t blocks = references_.size();
-  while (!cold_.empty() && cold_.back() + std::size_t{1} == blocks) cold_.pop_back(), --blocks;
-  std::reverse(cold_.begin(), cold_.end());  // the lowest is taken first
-  cold_.shrink_to_fit();
-  references_.resize(blocks);
+  while (!regions_.empty() && regions_.back().held == 0) regions_.pop_back();
+  regions_.shrink_to_fit();
+  references_.resize(first_block(regions_.size()));
   references_.shrink_to_fit();
+  lowest_ = std::min(lowest_, regions_.size());
 }
 
-// The whole pages of blocks [first, last).
-void BlockPool::give_back(std::size_t first, std::size_t last) {
+// Where memory was given back in parts, the system hands out small pages from then on, though all of it be free.
+void BlockPool::make_huge(std::size_t region) {
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, Linux 6.1; failing is harmless
+  regions_[region].memory = Region::kHuge;
+  const std::size_t first = region * kHugePage;
+  if (memory_.base && first + kHugePage <= capacity_bytes()) ::madvise(memory_.base + first, kHugePage, kCollapse);
+}
+
+// The whole pages of a region's free blocks.
+void BlockPool::give_back(std::size_t region) {
+  regions_[region].memory = Region::kTrimmed;
   if (memory_.base == nullptr) return;
   static const auto kPage = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t from = (first * memory_.block_bytes + kPage - 1) / kPage * kPage;
-  const std::size_t to = last * memory_.block_bytes / kPage * kPage;
-  if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);
+  const std::size_t last = first_block(region + 1);
+  for (std::size_t end = first_block(region); end < last; ++end) {
+    const std::size_t first = end;
+    while (end < last && references_[end] == 0) ++end;
+    const std::size_t from = (first * memory_.block_bytes + kPage - 1) / kPage * kPage;
+    const std::size_t to = end * memory_.block_bytes / kPage * kPage;
+    if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);
+  }
 }
 
 }  // namespace lamina

@@ -26,11 +26,13 @@ class BlockPool {
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 
-  BlockId acquire();  // one reference; Error when the capacity is used up
+  // The lowest free one, so that what is held lies together; one reference. Error when the capacity is used up.
+  BlockId acquire();
   void share(BlockId block) { ++references_[block]; }
   void release(BlockId block);
   bool shared(BlockId block) const { return references_[block] > 1; }
-  // Gives the memory of free blocks back to the system, but for a few that the next step will want.
+  // Gives the memory of free blocks back to the system, but for those beside many held ones: where three quarters of a
+  // huge page or more are held, it is made one.
   void trim();
 
   const BlockMemory& memory() const { return memory_; }
@@ -39,15 +41,27 @@ class BlockPool {
   std::size_t capacity_bytes() const { return capacity_ * memory_.block_bytes; }
 
  private:
+  // The blocks that begin in one huge page.
+  struct Region {
+    std::uint32_t held = 0;
+    BlockId lowest = 0;                                           // no block below it is free
+    enum : std::uint8_t { kNew, kTrimmed, kHuge } memory = kNew;  // kTrimmed: its free blocks have none
+  };
   BlockPool() = default;
+  std::size_t mapped_bytes() const { return capacity_ * memory_.block_bytes + kHugePage; }
+  std::size_t region_of(std::size_t block) const { return block * memory_.block_bytes / kHugePage; }
+  std::size_t first_block(std::size_t region) const;
+  void give_back(std::size_t region);
+  void make_huge(std::size_t region);
   void forget_last();
-  void give_back(std::size_t first, std::size_t last);
 
+  static constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  void* mapping_ = nullptr;  // what memory_ is the whole huge pages of
   BlockMemory memory_;
   std::size_t capacity_ = 0, held_ = 0;    // in blocks
-  std::vector<std::uint32_t> references_;  // [block]; its size is the number of blocks ever used
-  std::vector<BlockId> warm_;              // free, memory resident
-  std::vector<BlockId> cold_;              // free, memory given back
+  std::vector<std::uint32_t> references_;  // [block] of all regions
+  std::vector<Region> regions_;
+  std::size_t lowest_ = 0;  // no region below it has a free block
 };
 
 }  // namespace lamina
