@@ -68,7 +68,10 @@ struct TileQueries {
   ByteQueries bytes{};
 };
 
-struct ThreadBuffers {
+// Threads write to each without pause: in lines of their own, or reading what lies beside costs a cache miss.
+struct alignas(128) NextPartition : std::atomic<int> {};
+
+struct alignas(128) ThreadBuffers {
   QueryRows queries;
   std::vector<float> partials;    // [partition]: max [query rows], sum [query rows], out [query rows][dim]
   std::vector<float> scores;      // [query rows][rows]
@@ -144,7 +147,7 @@ class Attention {
   void plan();
   void run_query_tile(const QueryTile& tile, ThreadBuffers& thread) const;
   // Partitions as long as `next`, the first that no thread has taken, tells of any.
-  void run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const;
+  void run_partitions(NextPartition& next, ThreadBuffers& thread) const;
   void run_merge(const Merge& merge) const;
   void gather_observed(const ObservedQueries& queries) const;
   void make_bytes(const ByteBlock& block, ThreadBuffers& thread) const;

@@ -125,7 +125,7 @@ void attend(ThreadPool& pool, const BlockMemory& memory, const AttentionShape& s
   attention.plan();
   const int tiles = static_cast<int>(buffers.query_tiles.size());
   const int decoders = std::min(pool.threads(), static_cast<int>(buffers.partitions.size()));
-  std::atomic<int> next_partition = 0;
+  NextPartition next_partition;
   const int gathers = static_cast<int>(buffers.observed_queries.size());
   pool.parallel_for(gathers + static_cast<int>(buffers.byte_blocks.size()), [&](int task, int thread) {
     if (task < gathers)

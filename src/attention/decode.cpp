@@ -18,6 +18,36 @@ namespace {
   }
 }
 
+// Where the tiles of a partition lie that is taken later.
+[[gnu::always_inline]] inline void prefetch_blocks(const Partition& partition) {
+  const Segment& segment = *partition.segment;
+  const std::uint32_t tile = partition.rows.first / kTileRows;
+  for (const Plane* plane : {&segment.k_codes, &segment.k_scales, &segment.v_codes, &segment.v_scales})
+    if (*plane)
+      __builtin_prefetch(plane->blocks + (tile >> plane->tile_shift) / plane->tiles_per_block - plane->first_block);
+}
+
+// Partitions in the order in which threads take them: several at a time, the last ones singly.
+class Taker {
+ public:
+  Taker(NextPartition& next, int all, int threads)
+      : next_(next),
+        together_(std::clamp(all / (32 * threads), 1, 8)),
+        whole_(std::max(0, all - 8 * threads) / together_) {}
+  int take() {  // `all` or more: there are none
+    if (++at_ < end_) return at_;
+    const int taken = next_.fetch_add(1, std::memory_order_relaxed), singles = taken - whole_;
+    at_ = singles < 0 ? taken * together_ : whole_ * together_ + singles;
+    end_ = at_ + (singles < 0 ? together_ : 1);
+    return at_;
+  }
+
+ private:
+  NextPartition& next_;
+  int together_, whole_;
+  int at_ = 0, end_ = 0;
+};
+
 bool same_queries(const Partition& a, const Partition& b) {
   return a.query == b.query && a.kv_head == b.kv_head && a.segment->shift == b.segment->shift;
 }
@@ -31,15 +61,17 @@ void Attention::gather_queries(const Partition& partition, ThreadBuffers& thread
   gather_queries(query, partition.kv_head, 0, tokens, partition.segment->shift, thread.queries.q.data());
 }
 
-void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) const {
-  const int all = static_cast<int>(buffers_.partitions.size());
-  const int last_early = all - 2 * static_cast<int>(buffers_.threads.size());
+void Attention::run_partitions(NextPartition& next, ThreadBuffers& thread) const {
+  const int all = static_cast<int>(buffers_.partitions.size()), threads = static_cast<int>(buffers_.threads.size());
+  Taker taker(next, all, threads);
+  int taken = 0;
   const auto take = [&](std::vector<const std::byte*>& pointers, Tiles& tiles) -> const Partition* {
-    const int taken = next.fetch_add(1, std::memory_order_relaxed);
+    taken = taker.take();
     if (taken >= all) return nullptr;
-    const Partition& partition = buffers_.partitions[static_cast<std::size_t>(taken)];
-    tiles = tiles_of(memory_, *partition.segment, partition.rows, dim_, pointers);
-    return &partition;
+    const Partition* const partition = &buffers_.partitions[static_cast<std::size_t>(taken)];
+    tiles = tiles_of(memory_, *partition->segment, partition->rows, dim_, pointers);
+    if (taken + 1 < all) prefetch_blocks(partition[1]);
+    return partition;
   };
   Tiles tiles, tiles_after;
   bool asked = false;
@@ -47,8 +79,7 @@ void Attention::run_partitions(std::atomic<int>& next, ThreadBuffers& thread) co
   for (const Partition* partition = take(thread.pointers, tiles); partition != nullptr;) {
     // Taken early: what its keys are is known while the values before them are read. The last ones go to whoever is
     // ready for them.
-    const bool early = next.load(std::memory_order_relaxed) < last_early;
-    const Partition* after = early ? take(thread.next_pointers, tiles_after) : nullptr;
+    const Partition* after = taken < all - 2 * threads ? take(thread.next_pointers, tiles_after) : nullptr;
     read_ahead(tiles, *partition->segment, after ? &tiles_after : nullptr);
     if (!asked) prefetch_first(tiles.keys, partition->segment->k_codes.tile_bytes);
     if (before == nullptr || !same_queries(*before, *partition)) gather_queries(*partition, thread);
