@@ -22,26 +22,31 @@ struct Arguments {
   int limit = 0, predict = 128, prompt = 512, shots = 4;
 };
 
+void check_length(const Arguments& args, const std::string& where, const GenerationItem& item, Pos context) {
+  require(item.prompt.size() + static_cast<std::size_t>(args.predict) <= static_cast<std::size_t>(context),
+          "{}: a prompt has {} tokens and -n is {}, the context has {}", where, item.prompt.size(), args.predict,
+          context);
+}
+
 std::vector<GenerationItem> items_of(const Arguments& args, const Loaded& loaded) {
   std::vector<GenerationItem> items;
   if (!args.data.empty()) {
     const QuestionChoice choice{.shots = args.shots, .limit = args.limit};
-    for (QuestionItem& q : read_questions(args.data, read_file(args.data), choice))
+    for (QuestionItem& q : read_questions(args.data, read_file(args.data), choice)) {
       items.push_back(
           {.prompt = loaded.encode(q.prompt, true), .answer = std::move(q.answer), .ends = {"\n\n", "Question:"}});
+      check_length(args, fmt::format("{}: line {}", args.data, q.line), items.back(), loaded.context);
+    }
     return items;
   }
   const Tokenizer& tokenizer = loaded.tokenizer;
   const Windows windows(tokenizer.encode(read_file(args.file), false), static_cast<std::size_t>(args.prompt),
                         static_cast<std::size_t>(args.limit), tokenizer.add_bos() ? tokenizer.bos() : std::nullopt);
-  for (std::size_t i = 0; i < windows.count(); ++i) items.push_back({.prompt = windows[i], .answer = {}});
+  for (std::size_t i = 0; i < windows.count(); ++i) {
+    items.push_back({.prompt = windows[i], .answer = {}});
+    check_length(args, fmt::format("--prompt {}", args.prompt), items.back(), loaded.context);
+  }
   return items;
-}
-
-void check_length(const Arguments& args, std::span<const GenerationItem> items, Pos context) {
-  for (const GenerationItem& item : items)
-    require(item.prompt.size() + static_cast<std::size_t>(args.predict) <= static_cast<std::size_t>(context),
-            "a prompt has {} tokens and -n is {}, the context has {}", item.prompt.size(), args.predict, context);
 }
 
 struct Generation {
@@ -111,7 +116,6 @@ void run(const Arguments& args) {
   if (args.data.empty() && args.file.empty()) throw CLI::RequiredError("--data or --file");
   Loaded loaded(args.model);
   const std::vector<GenerationItem> items = items_of(args, loaded);
-  check_length(args, items, loaded.context);
   const Generation all = generate(args, loaded, items);
   const bool with_answers = !args.data.empty();
   const KvShape shape = loaded.model.shape();

@@ -55,10 +55,13 @@ std::vector<NamedTask> tasks_of(const Arguments& args, const Loaded& loaded) {
   return tasks;
 }
 
-void check_length(const Asker& asker, const NamedTask& task, Pos context) {
-  for (const ContextQuestions& item : task.items)
-    require(asker.tokens(item) <= context, "task {}: an item with its answer has {} tokens, the context has {}",
-            task.name, asker.tokens(item), context);
+void check_length(const Asker& asker, const Arguments& args, const NamedTask& task, Pos context) {
+  for (const ContextQuestions& item : task.items) {
+    const std::string where = item.line > 0 ? fmt::format("{}: line {}", args.file, item.line)
+                                            : fmt::format("task {}, --length {}", task.name, args.length.tokens);
+    require(asker.tokens(item) <= context, "{}: an item with its answer has {} tokens, the context has {}", where,
+            asker.tokens(item), context);
+  }
 }
 
 void print_answer(const RetrievalAnswer& a) {
@@ -115,7 +118,7 @@ void run(const Arguments& args) {
   Progress progress("answers", 0);
   const Asker asker(loaded.model, loaded.pool, loaded.tokenizer, args.model.batch,
                     [] { require(!interrupted(), "interrupted, no result"); });
-  for (const NamedTask& task : tasks) check_length(asker, task, loaded.context);
+  for (const NamedTask& task : tasks) check_length(asker, args, task, loaded.context);
   Json rows = Json::array();
   if (args.output == "text")
     print_now(

@@ -24,6 +24,7 @@ struct Question {
 struct ContextQuestions {
   std::string context;  // says nothing of which questions will come
   std::vector<Question> questions;
+  int line = 0;  // of the file it was read from
 };
 
 enum class Asked : std::uint8_t {

@@ -87,6 +87,8 @@ struct Trial {
   std::size_t step_bytes = 0;  // that a step of decoding reads: weights and cache
   double step_seconds = 0;     // the median; 0: none was measured
   Pos prompt = 0, decoded = 0;
+  double kept_fraction = 1;  // of the rows, at the end
+  bool may_drop = false;     // the spec has a method of the tokens axis
 };
 Trial run_trial(const Patient& patient, std::span<const Token> tokens,
                 const std::function<void(Session&)>& after_prompt);
@@ -95,7 +97,8 @@ Trial run_trial(const Patient& patient, std::span<const Token> tokens,
 Finding check_drift(const Trial& trial);
 // Whether the cache holds what it should: see Trial.
 Finding check_cache(const Trial& trial);
-// The bytes held beside those that plan_kv says.
+// The bytes held beside those that plan_kv says. Yellow where a method that drops rows has dropped none: then nothing
+// here tells what it costs.
 Finding check_bytes(const Patient& patient, const Trial& trial);
 // A step of decoding beside the time that the machine needs to read its bytes.
 Finding check_speed(const Trial& trial, const MachineLimits& limits);

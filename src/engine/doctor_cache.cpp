@@ -100,6 +100,9 @@ Trial run_trial(const Patient& patient, std::span<const Token> tokens,
   decode_side_by_side(sessions, tokens, trial);
   trial.bytes = sessions.ours.kv().bytes();
   trial.peak_bytes = sessions.ours.peak_bytes();
+  trial.kept_fraction = sessions.ours.kv().kept_fraction();
+  trial.may_drop =
+      std::ranges::any_of(patient.spec->slots, [](const SlotSpec& slot) { return slot.tokens != nullptr; });
   trial.step_bytes = bytes_read(sessions.ours.kv()) + bytes_read(patient.model.weights(), patient.spec->layers);
   return trial;
 }
@@ -164,7 +167,10 @@ Finding check_bytes(const Patient& patient, const Trial& trial) {
   const double slack = planned_slack(*patient.spec, shape), off = std::fabs(held - planned);
   const double red = slack > 0 ? slack + planned / 2 : 0;
   const double peak_off = std::fabs(static_cast<double>(trial.peak_bytes) - static_cast<double>(plan.peak_bytes));
-  Finding finding = judged("bytes", {{.name = "held_bytes", .value = held},
+  Figure kept{.name = "kept_fraction", .value = trial.kept_fraction};
+  if (trial.may_drop) kept.yellow = 0.999999;
+  Finding finding = judged("bytes", {kept,
+                                     {.name = "held_bytes", .value = held},
                                      {.name = "planned_bytes", .value = planned},
                                      {.name = "bytes_off_plan", .value = off, .yellow = slack, .red = red},
                                      {.name = "peak_bytes", .value = static_cast<double>(trial.peak_bytes)},
@@ -173,11 +179,14 @@ Finding check_bytes(const Patient& patient, const Trial& trial) {
       finding.health == Health::kRed
           ? fmt::format("the cache holds {:.0f} bytes, planned are {:.0f}; at its peak {}, planned {}", held, planned,
                         trial.peak_bytes, plan.peak_bytes)
-      : finding.health == Health::kYellow
+      : off > slack || peak_off > slack
           ? fmt::format("the cache holds {:.0f} bytes, {:.0f} % of the plan: which rows stay follows from the text",
                         held, 100 * held / planned)
           : fmt::format("the cache holds {:.0f} bytes{}", held,
                         off > 0 ? ", as planned but for tiles that the text fills in another way" : ", as planned");
+  if (kept.health() != Health::kGreen)
+    finding.reason += fmt::format("; no row was dropped in {} tokens: what that would cost is not seen here",
+                                  trial.prompt + trial.decoded);
   return finding;
 }
 

@@ -20,6 +20,7 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 struct QuestionLine {
   std::string question, answer;
+  int line = 0;
 };
 
 std::vector<QuestionLine> question_lines(const std::string& path, const std::string& text) {
@@ -37,7 +38,7 @@ std::vector<QuestionLine> question_lines(const std::string& path, const std::str
               name);
       return json[name].get<std::string>();
     };
-    all.push_back({.question = field("question"), .answer = field("answer")});
+    all.push_back({.question = field("question"), .answer = field("answer"), .line = number});
     require(!final_number(all.back().answer).empty(), "{}: line {}: \"answer\" names no number", path, number);
   }
   return all;
@@ -99,7 +100,8 @@ std::vector<QuestionItem> read_questions(const std::string& path, const std::str
   for (std::size_t i = shots; i < lines.size(); ++i) {
     if (choice.limit > 0 && items.size() == static_cast<std::size_t>(choice.limit)) break;
     items.push_back({.prompt = fmt::format("{}Question: {}\nAnswer:", shown, lines[i].question),
-                     .answer = final_number(lines[i].answer)});
+                     .answer = final_number(lines[i].answer),
+                     .line = lines[i].line});
   }
   return items;
 }

@@ -26,6 +26,7 @@ struct GenerationItem {
 // each prompt, the following are asked, `limit` at most (0: all). Error that names the line.
 struct QuestionItem {
   std::string prompt, answer;  // the answer's final number
+  int line = 0;                // of the file
 };
 struct QuestionChoice {
   int shots = 0, limit = 0;

@@ -67,7 +67,7 @@ std::vector<ContextQuestions> read_passkeys(const std::string& path, const std::
             "{}: line {}: the input does not hold the target \"{}\" before its question", path, number, target);
     Question asked = question(end < input.size() ? input.substr(end) : std::string(kPassKeyQuestion), target);
     asked.depth = static_cast<double>(at) / static_cast<double>(end);
-    items.push_back({.context = input.substr(0, end), .questions = {std::move(asked)}});
+    items.push_back({.context = input.substr(0, end), .questions = {std::move(asked)}, .line = number});
   }
   require(!items.empty(), "{}: no items", path);
   return items;

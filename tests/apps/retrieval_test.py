@@ -80,8 +80,8 @@ class RetrievalTest(ProgramTest):
         line = ["eval", "retrieval", "-m", LLAMA]
         self.refused(1, r'--task is "hay", expected all or some of needle, multikey, .*passkey', *line, "--task", "qa,hay")
         self.refused(1, r"a needle item needs at least \d+ tokens, found a length of 20$", *line, "--length", 20)
-        self.refused(1, r"task passkey: an item with its answer has \d+ tokens, the context has 512$",
-                     *line, "-f", self.file("long.jsonl", json.dumps({"input": "It is 7. " + "Rain fell. " * 60, "target": "7"})))
+        self.refused(1, r"long.jsonl: line 2: an item with its answer has \d+ tokens, the context has 512$",
+                     *line, "-f", self.file("long.jsonl", passkey("a") + json.dumps({"input": "It is 7. " + "Rain fell. " * 60, "target": "7"})))
         self.refused(1, "--length is 16777216, the context has 512$", *line, "--length", 1 << 24)
         self.refused(2, '--seed: "-1" is not a number from 0', *line, "--length", 460, "--seed=-1")
         self.refused(2, "--task excludes --file|--file excludes --task", *line, "--task", "qa", "-f", "x")
@@ -150,8 +150,11 @@ class GenerateTest(ProgramTest):
                               ('line 1: "answer" names no number', '{"question": "a", "answer": "b"}'),
                               ("1 questions, 4 of them are to be shown", good)]:
             self.refused(1, f"q.jsonl: {pattern}", *line, "--data", self.file("q.jsonl", text))
+        long = json.dumps({"question": "in the rain " * 400, "answer": "1"})
+        self.refused(1, r"q.jsonl: line 2: a prompt has \d+ tokens and -n is 128, the context has 512$",
+                     *line, "--shots", 0, "--data", self.file("q.jsonl", good + long))
         text = self.file("text.txt", "in the rain " * 400)
-        self.refused(1, r"a prompt has 500 tokens and -n is 128, the context has 512$", *line, "-f", text, "--prompt", 500)
+        self.refused(1, r"--prompt 500: a prompt has 500 tokens and -n is 128, the context has 512$", *line, "-f", text, "--prompt", 500)
         self.refused(1, "the text has", *line, "-f", self.file("short.txt", "in"), "--prompt", 64)
 
 

@@ -96,6 +96,13 @@ TEST_P(Doctor, ASessionRunsOnTheKernelsThatItIsGiven) {
   }
 }
 
+TEST_P(Doctor, SaysWhereAMethodHadNothingToDo) {
+  const Trial trial = run_trial(patient("streaming(window=200)"), tokens(96), [](Session&) {});
+  const Finding bytes = check_bytes(patient("streaming(window=200)"), trial);
+  EXPECT_EQ(bytes.health, Health::kYellow);
+  EXPECT_NE(bytes.reason.find("no row was dropped in 96 tokens"), std::string::npos) << bytes.reason;
+}
+
 TEST_P(Doctor, FindsHealthyCachesAsTheyShouldBe) {
   const auto text = tokens(96);
   for (const std::string& name : specs()) {
