@@ -110,6 +110,13 @@ void add_doctor(CLI::App& program) {
   add_kv_options(*app, args->model);
   app->remove_option(app->get_option("--ctx-size"));
   app->add_option("-o,--output", args->output, "text or json")->check(CLI::IsMember({"text", "json"}));
+  app->footer(
+      "Checks that texts survive the tokenizer, dense logits against other kernels and in steps of other sizes, how "
+      "far the\n"
+      "spec drifts from the dense cache along a text, the cache's rows against a second computation, bytes held "
+      "against\n"
+      "`lamina plan`, and a step's time against the machine's memory. Exit status: 1 where something is red, otherwise "
+      "0.");
   app->callback([args] { run(*args); });
 }
 
