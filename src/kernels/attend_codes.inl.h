@@ -237,7 +237,7 @@ constexpr int kMixTiles = 8;  // tiles that share a step: their products are sum
 constexpr int kMixRows = kMixTiles * kTileRows;
 
 struct WeightDigits {
-  std::uint8_t high[kMixRows], low[kMixRows];
+  std::uint8_t high[kMixRows], low[kMixRows];  // in the order of store_digits
   float step;
   float sum;   // of all 128 high + low
   float bias;  // what minima add to every channel
@@ -249,41 +249,50 @@ static inline F32 inside(F32 x, int row, int first, int last) {
   return row < first ? first_n(zero(), first - row < kTileRows ? first - row : kTileRows, x) : x;
 }
 
-// Up to kMixTiles vectors of numbers >= 0, one for each row, scaled so that the largest is `limit`.
-struct Normalised {
+// A number >= 0 for each row of up to kMixTiles tiles; zero for rows outside the run.
+struct OfRows {
   F32 x[kMixTiles];
   float largest;
 };
 template <class Load>
-static inline void normalise(const TileRun& values, int tile, int tiles, float limit, Load load_tile, Normalised& out) {
-  F32 top = zero();
-  for (int t = 0; t < tiles; ++t) {
-    out.x[t] = inside(load_tile(t), (tile + t) * kTileRows, values.first, values.last);
-    top = max(top, out.x[t]);
+static inline void take_rows(const TileRun& values, int tile, int tiles, Load load_tile, F32* x) {
+  if (tile * kTileRows >= values.first && (tile + tiles) * kTileRows <= values.last) {
+    for (int t = 0; t < tiles; ++t) x[t] = load_tile(t);
+  } else {
+    for (int t = 0; t < tiles; ++t) x[t] = inside(load_tile(t), (tile + t) * kTileRows, values.first, values.last);
   }
+}
+template <class Load>
+static inline void take_rows(const TileRun& values, int tile, int tiles, Load load_tile, OfRows& out) {
+  take_rows(values, tile, tiles, load_tile, out.x);
+  F32 top = zero();
+  for (int t = 0; t < tiles; ++t) top = max(top, out.x[t]);
   out.largest = hmax(top);
-  const F32 factor = splat(out.largest > kTiny ? limit / out.largest : 0.0F);
-  for (int t = 0; t < tiles; ++t) out.x[t] = out.x[t] * factor;
 }
 
 // The product of the largest weight and the largest scale is what the digits can express.
-static inline void split_weights(const Normalised& weights, const Normalised& scales, int tiles, WeightDigits& out) {
+static inline void split_weights(const OfRows& weights, const OfRows& scales, int tiles, WeightDigits& out) {
+  const float largest = weights.largest * scales.largest;
+  const F32 factor = splat(largest > kTiny ? static_cast<float>(kWeightLimit) / largest : 0.0F);
   I32 sum = zero_i32();
-  for (int t = 0; t < tiles; ++t) {
-    const I32 x = round_i32(weights.x[t] * scales.x[t]);
-    store_i8(reinterpret_cast<std::int8_t*>(out.high) + t * kTileRows, shift_right<7>(x));
-    store_i8(reinterpret_cast<std::int8_t*>(out.low) + t * kTileRows, x & splat_i32(127));
-    sum = sum + x;
+  for (int t = 0; t < tiles; t += 4) {
+    I32 x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      x[i] = t + i < tiles ? round_i32(weights.x[t + i] * factor * scales.x[t + i]) : zero_i32();
+      sum = sum + x[i];
+    }
+    store_digits(out.high + t * kTileRows, out.low + t * kTileRows, x);
   }
-  out.step = weights.largest * scales.largest / static_cast<float>(kWeightLimit);
+  out.step = largest / static_cast<float>(kWeightLimit);
   out.sum = hsum(to_f32(sum));
 }
 
 // What the minima of the group's rows add.
-static inline float mixed_minima(const F32* minima, int tiles, const Normalised& weights) {
+static inline float mixed_minima(const F32* minima, int tiles, const OfRows& weights) {
   F32 sum = zero();
   for (int t = 0; t < tiles; ++t) sum = fma(weights.x[t], minima[t], sum);
-  return hsum(sum) * weights.largest;
+  return hsum(sum);
 }
 
 // One vector of stored value codes: 16 channels of 4 rows, or of 8 or 16 in parts.
@@ -317,6 +326,7 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
     for (int n = 0; n < N; ++n) high[m][n] = zero_i32(), low[m][n] = zero_i32();
   for (int t = 0; t < tiles; ++t) {
     const std::byte* codes = values.codes[tile + t] + static_cast<std::ptrdiff_t>(c) * 4;
+    const int digits = t / 4 * 4 * kTileRows + t % 4 * 4;
 #pragma GCC unroll 4
     for (int r = 0; r < kTileRows; r += Values::kRows, codes += static_cast<std::ptrdiff_t>(values.dim) * 4) {
       Bytes stored[N];
@@ -329,8 +339,8 @@ static inline void mix_codes_group(const TileRun& values, int tile, int tiles, i
       for (int i = 0; i < Values::kParts; ++i)
 #pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
-          const Bytes h = splat4(w[m].high + t * kTileRows + r + 4 * i);
-          const Bytes l = splat4(w[m].low + t * kTileRows + r + 4 * i);
+          const Bytes h = splat4(w[m].high + digits + 4 * (r + 4 * i));
+          const Bytes l = splat4(w[m].low + digits + 4 * (r + 4 * i));
 #pragma GCC unroll 2
           for (int n = 0; n < N; ++n) {
             const Bytes part = Values::part(stored[n], i);
@@ -357,12 +367,12 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
   for (int tile = 0; tile < all; tile += kMixTiles) {
     const int tiles = all - tile < kMixTiles ? all - tile : kMixTiles;
     for_query_blocks(queries, [&]<int M>(int q) {
-      Normalised w[M], scales;
+      OfRows w[M], scales;
       WeightDigits digits[M];
       for (int m = 0; m < M; ++m) {
         const float* from = weights + (q + m) * stride + tile * kTileRows;
-        normalise(
-            values, tile, tiles, 1, [&](int t) { return load(from + t * kTileRows); }, w[m]);
+        take_rows(
+            values, tile, tiles, [&](int t) { return load(from + t * kTileRows); }, w[m]);
       }
       float* o = out + static_cast<std::ptrdiff_t>(q) * values.dim;
       Later later(values.codes + tile + values.ahead, kTileRows / Values::kRows * values.dim * 4);
@@ -375,10 +385,9 @@ static void mix_codes(const TileRun& values, const float* weights, std::size_t s
           return load_group(t, g);
         };
         const auto load_minima = [&](int t) { return load_group(t, groups_of(values.dim) + g); };
-        normalise(values, tile, tiles, kWeightLimit, load_scales, scales);
+        take_rows(values, tile, tiles, load_scales, scales);
         F32 minima[kMixTiles];
-        for (int t = 0; t < tiles && Values::kMinima; ++t)
-          minima[t] = inside(load_minima(t), (tile + t) * kTileRows, values.first, values.last);
+        if (Values::kMinima) take_rows(values, tile, tiles, load_minima, minima);
         for (int m = 0; m < M; ++m) {
           split_weights(w[m], scales, tiles, digits[m]);
           if (Values::kMinima) digits[m].bias = mixed_minima(minima, tiles, w[m]);

@@ -18,6 +18,8 @@
 //             shift_left<bits>(x) shift_right<bits>(x) (zeros enter)
 //             round_i32(x)           to nearest even, |x| < 2^22
 //             load_i8(p) load_u8(p) (16 bytes widened)  store_i8(p, x) (16 bytes, low byte of each lane)
+//             store_digits(high, low, x)  of x[4], 0 <= x < 2^14: x >> 7 and x & 127 as bytes; bytes 16 i + 4 t to
+//                                    16 i + 4 t + 3 of 64 are those of lanes 4 i to 4 i + 3 of x[t]
 //             store_words(p, x) (int16, of each four lanes in the order 0, 2, 1, 3: that of even_bytes, then odd_bytes)
 // Bytes:      load_bytes(p) store_bytes(p, x) splat4(p) (4 bytes repeated)
 //             low_nibbles(x) high_nibbles(x)                        each byte's half, as 0..15

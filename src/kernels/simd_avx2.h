@@ -175,6 +175,18 @@ static inline Bytes bit_pairs(Bytes x) {
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, 2 * i), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 2 * i), mask)};
 }
 // vpmaddubsw adds two products in 16 bits and saturates: u <= 127 fits always.
+static inline void store_half_digits(std::uint8_t* high, std::uint8_t* low, __m256i x0, __m256i x1, __m256i x2,
+                                     __m256i x3) {
+  const __m256i a = _mm256_packs_epi32(x0, x1), b = _mm256_packs_epi32(x2, x3), seven = _mm256_set1_epi16(127);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high),
+                      _mm256_packus_epi16(_mm256_srli_epi16(a, 7), _mm256_srli_epi16(b, 7)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low),
+                      _mm256_packus_epi16(_mm256_and_si256(a, seven), _mm256_and_si256(b, seven)));
+}
+static inline void store_digits(std::uint8_t* high, std::uint8_t* low, const I32* x) {
+  store_half_digits(high, low, x[0].a, x[1].a, x[2].a, x[3].a);
+  store_half_digits(high + 32, low + 32, x[0].b, x[1].b, x[2].b, x[3].b);
+}
 static inline void store_words(std::int16_t* p, I32 x) {
   constexpr int kPairs = 0b11011000;  // lanes 0, 2, 1, 3
   const __m256i words = _mm256_packs_epi32(_mm256_shuffle_epi32(x.a, kPairs), _mm256_shuffle_epi32(x.b, kPairs));

@@ -125,6 +125,12 @@ template <int i>
 static inline Bytes bit_pairs(Bytes x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 2 * i), _mm512_set1_epi8(3))};
 }
+static inline void store_digits(std::uint8_t* high, std::uint8_t* low, const I32* x) {
+  const __m512i a = _mm512_packs_epi32(x[0].v, x[1].v), b = _mm512_packs_epi32(x[2].v, x[3].v);
+  const __m512i seven = _mm512_set1_epi16(127);
+  _mm512_storeu_si512(high, _mm512_packus_epi16(_mm512_srli_epi16(a, 7), _mm512_srli_epi16(b, 7)));
+  _mm512_storeu_si512(low, _mm512_packus_epi16(_mm512_and_si512(a, seven), _mm512_and_si512(b, seven)));
+}
 static inline void store_words(std::int16_t* p, I32 x) {
   const __m512i pairs = _mm512_shuffle_epi32(x.v, _MM_PERM_DBCA);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(pairs));

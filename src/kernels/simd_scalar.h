@@ -183,6 +183,13 @@ static inline Bytes bit_pairs(Bytes x) {
   for (auto& b : x.v) b = static_cast<std::uint8_t>(b >> 2 * i & 3);
   return x;
 }
+static inline void store_digits(std::uint8_t* high, std::uint8_t* low, const I32* x) {
+  for (int i = 0; i < 64; ++i) {
+    const int lane = x[i / 4 % 4].v[i / 16 * 4 + i % 4];
+    high[i] = static_cast<std::uint8_t>(lane >> 7);
+    low[i] = static_cast<std::uint8_t>(lane & 127);
+  }
+}
 static inline void store_words(std::int16_t* p, const I32& x) {
   for (int i = 0; i < 16; i += 4)
     for (int j = 0; j < 4; ++j) p[i + j] = static_cast<std::int16_t>(x.v[i + (j % 2 == 0 ? j / 2 : 2 + j / 2)]);
