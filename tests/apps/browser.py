@@ -80,8 +80,9 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **more)
         self.call("Input.dispatchKeyEvent", type="keyUp", **more)
 
-    def prefer(self, scheme):
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    def prefer(self, scheme, media=""):
+        """A light or dark scheme; of "screen" or "print", or what the browser has."""
+        self.call("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def picture(self, path):
         """The whole page as PNG."""

@@ -299,9 +299,20 @@ class PageTest(CompareTest):
         self.sort(browser)
         self.filter(browser)
         self.assertTrue(browser.pdf().startswith(b"%PDF"))
-        light = run("getComputedStyle(document.body).backgroundColor")
+        self.colours(browser)
+
+    def colours(self, browser):
+        """Dark on a dark screen; on paper the same whatever the screen is like."""
+        shown = """['body', 'section', 'td', 'svg text'].map((name) => {
+            const style = getComputedStyle(document.querySelector(name));
+            return [style.color, style.backgroundColor, style.fill]; })"""
+        light = browser.run(shown)
         browser.prefer("dark")
-        self.assertNotEqual(run("getComputedStyle(document.body).backgroundColor"), light)
+        self.assertNotEqual(browser.run(shown), light)
+        browser.prefer("light", "print")
+        paper = browser.run(shown)
+        browser.prefer("dark", "print")
+        self.assertEqual(browser.run(shown), paper)
         browser.prefer("light")
 
     def sort(self, browser):
