@@ -29,12 +29,12 @@ std::optional<double> best(const Report& report, const Column& column) {
 std::string cell(const Column& column, const SpecReport& spec, std::optional<double> best) {
   const std::optional<double> x = column.value(spec);
   if (!x) return "<td data-value=\"\">-</td>";
-  std::string title;
+  std::string range;
   if (column.range)
-    if (const auto range = column.range(spec))
-      title = fmt::format(" title=\"95 %: {} to {}\"", column.shown(range->first), column.shown(range->second));
-  return fmt::format("<td data-value=\"{}\"{}{}>{}</td>", *x, x == best ? " class=\"best\"" : "", title,
-                     column.shown(*x));
+    if (const auto likely = column.range(spec))
+      range = fmt::format("<small>{}–{}</small>", column.shown(likely->first), column.shown(likely->second));
+  return fmt::format("<td data-value=\"{}\"{}>{}{}</td>", *x, x == best ? " class=\"best\"" : "", column.shown(*x),
+                     range);
 }
 
 // A row for each spec, with the id NAME-NUMBER; the table's is NAMEs. Titles sort.
@@ -61,7 +61,9 @@ std::string table(const Report& report, const std::vector<Column>& columns, std:
 }
 
 std::string about(const Report& report) {
-  std::string text = "Beside the dense cache, full, on the same data. The best of the others is bold.";
+  std::string text =
+      "Beside the dense cache, full, on the same data. The best of the others is bold. Small figures are 95 % ranges, "
+      "tokens taken as independent: neighbours are not quite, so the truth is somewhat wider.";
   for (const Column& column : columns(report))
     if (!column.about.empty()) text += " " + column.about;
   return text;

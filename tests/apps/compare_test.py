@@ -296,10 +296,24 @@ class PageTest(CompareTest):
         self.assertGreaterEqual(run("document.querySelectorAll('.maps svg.heat').length"), 6)
         self.assertGreater(run("document.querySelectorAll('.stack .bar i').length"), 4)
         self.assertGreater(run("document.querySelectorAll('.pair mark').length"), 0)
+        self.ranges(browser)
         self.sort(browser)
         self.filter(browser)
         self.assertTrue(browser.pdf().startswith(b"%PDF"))
         self.colours(browser)
+
+    def ranges(self, browser):
+        """Of each spec's perplexity, KL and top-1, in view: no pointer is needed."""
+        cells = browser.run("""[...document.querySelectorAll('#specs td small')].map((range) => [
+            Number(range.parentNode.firstChild.textContent), range.textContent, range.getBoundingClientRect().height])""")
+        self.assertEqual(len(cells), 4 * 3)
+        for value, shown, height in cells:
+            low, high = map(float, shown.split("–"))
+            self.assertLessEqual(low, value)
+            self.assertLessEqual(value, high)
+            self.assertGreater(height, 8)
+        self.assertIn("tokens taken as independent", browser.run("document.body.textContent"))
+        self.assertEqual(browser.run("document.querySelectorAll('td[title]').length"), 0)
 
     def colours(self, browser):
         """Dark on a dark screen; on paper the same whatever the screen is like."""
