@@ -30,12 +30,36 @@ struct Map {
 std::string cell(const Map& map, double x, double y, double width, double height, double value) {
   const std::string at =
       fmt::format("x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\"", x, y, width, height);
-  if (!map.kinds.empty()) {
-    const auto kind = static_cast<std::size_t>(value);
-    return fmt::format("<rect class=\"p{}\" {}><title>{}</title></rect>", kind % 6, at, escaped(map.kinds[kind]));
-  }
+  if (!map.kinds.empty()) return fmt::format("<rect class=\"p{}\" {}/>", static_cast<std::size_t>(value) % 6, at);
   const double share = map.high > map.low ? std::clamp((value - map.low) / (map.high - map.low), 0.0, 1.0) : 0;
-  return fmt::format("<rect {} fill-opacity=\"{:.3f}\"><title>{:.3g}</title></rect>", at, share, value);
+  return fmt::format("<rect {} fill-opacity=\"{:.3f}\"/>", at, share);
+}
+
+std::string row_name(const Map& map, std::size_t row) {
+  return map.down_names.empty() ? std::to_string(row) : escaped(map.down_names[row]);
+}
+
+std::string column_name(const Map& map, std::size_t column) {
+  return fmt::format("{:.0f}", map.across_scale * static_cast<double>(column));
+}
+
+// The cells as text; the script shows it under the pointer too.
+std::string values(const Map& map) {
+  std::string out = fmt::format(
+      "<details class=\"values\"><summary>Values</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+      "aria-label=\"Values: {}\"><table><thead><tr><th>{} / {}</th>",
+      escaped(map.title), escaped(map.down), escaped(map.across));
+  for (std::size_t i = 0; i < map.cells.front().size(); ++i)
+    out += fmt::format("<th scope=\"col\">{}</th>", column_name(map, i));
+  out += "</tr></thead><tbody>\n";
+  for (std::size_t i = 0; i < map.cells.size(); ++i) {
+    out += fmt::format("<tr><th scope=\"row\">{}</th>", row_name(map, i));
+    for (const double value : map.cells[i])
+      out += map.kinds.empty() ? fmt::format("<td>{:.3g}</td>", value)
+                               : fmt::format("<td>{}</td>", escaped(map.kinds[static_cast<std::size_t>(value)]));
+    out += "</tr>\n";
+  }
+  return out + "</tbody></table></div></details>";
 }
 
 // Every how many rows or columns, each of `size`, have their names shown so that these have room.
@@ -51,12 +75,10 @@ std::string axes(const Map& map, double width, double height) {
   const double bottom = kTop + height * static_cast<double>(rows);
   for (std::size_t i = 0; i < rows; i += step_of(height, 11))
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" class=\"tick\">{}</text>", kLeft - 4,
-                       kTop + height * (static_cast<double>(i) + 0.5) + 4,
-                       map.down_names.empty() ? std::to_string(i) : escaped(map.down_names[i]));
+                       kTop + height * (static_cast<double>(i) + 0.5) + 4, row_name(map, i));
   for (std::size_t i = 0; i < columns; i += step_of(width, 26))
-    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"tick\">{:.0f}</text>",
-                       kLeft + width * (static_cast<double>(i) + 0.5), bottom + 13,
-                       map.across_scale * static_cast<double>(i));
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"tick\">{}</text>",
+                       kLeft + width * (static_cast<double>(i) + 0.5), bottom + 13, column_name(map, i));
   out +=
       fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" class=\"axis\">{}</text>\n",
                   (kLeft + kWidth) / 2, bottom + 27, escaped(fmt::format("{} across, {} down", map.across, map.down)));
@@ -85,9 +107,10 @@ std::string figure(const Map& map) {
   }
   return fmt::format(
       "<figure><figcaption>{}<small>{}</small></figcaption><svg class=\"heat\" viewBox=\"0 0 {} {:.1f}\" role=\"img\" "
-      "aria-label=\"{}: {} across, {} down\">\n{}{}</svg>{}</figure>\n",
+      "aria-label=\"{}: {} across, {} down\">\n{}{}</svg>{}{}</figure>\n",
       escaped(map.title), escaped(map.about), kWidth, kTop + height * static_cast<double>(rows) + kBottom,
-      escaped(map.title), escaped(map.across), escaped(map.down), svg, axes(map, width, height), legend(map));
+      escaped(map.title), escaped(map.across), escaped(map.down), svg, axes(map, width, height), legend(map),
+      values(map));
 }
 
 // From the smallest value beside the diagonal, where a layer meets itself, to the largest.

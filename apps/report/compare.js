@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const tables = all("table");
+  const tables = all("table").filter((table) => table.querySelector("th button"));
   const rows = [...document.querySelector("#specs").tBodies[0].rows];
 
   // Numbers by value, texts by letters, what is missing last whichever way.
@@ -47,6 +47,16 @@
   for (const [name, on] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]])
     document.addEventListener(name, (event) => hit(event, on));
 
-  // On paper every text is open.
-  window.addEventListener("beforeprint", () => all("details").forEach((d) => { d.open = true; }));
+  // A heat map's cell under the pointer shows what stands in the table below it.
+  for (const figure of all(".maps figure")) {
+    const values = figure.querySelectorAll("td");
+    figure.querySelectorAll(".heat rect").forEach((cell, i) => {
+      const title = document.createElementNS(cell.namespaceURI, "title");
+      title.textContent = values[i].textContent;
+      cell.append(title);
+    });
+  }
+
+  // On paper every text is open, but for the heat maps' many values, which stay as the reader has them.
+  window.addEventListener("beforeprint", () => all("details:not(.values)").forEach((d) => { d.open = true; }));
 })();

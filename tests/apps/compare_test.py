@@ -297,6 +297,7 @@ class PageTest(CompareTest):
         self.assertGreater(run("document.querySelectorAll('.stack .bar i').length"), 4)
         self.assertGreater(run("document.querySelectorAll('.pair mark').length"), 0)
         self.ranges(browser)
+        self.heat_values(browser)
         self.sort(browser)
         self.filter(browser)
         self.assertTrue(browser.pdf().startswith(b"%PDF"))
@@ -314,6 +315,21 @@ class PageTest(CompareTest):
             self.assertGreater(height, 8)
         self.assertIn("tokens taken as independent", browser.run("document.body.textContent"))
         self.assertEqual(browser.run("document.querySelectorAll('td[title]').length"), 0)
+
+    def heat_values(self, browser):
+        """Every cell of every heat map stands in a table that opens by keyboard, and is what the pointer shows."""
+        maps = browser.run("""[...document.querySelectorAll('.maps figure')].filter((f) => f.querySelector('svg')).map(
+            (figure) => [[...figure.querySelectorAll('rect')].map((cell) => cell.textContent),
+                         [...figure.querySelectorAll('td')].map((cell) => cell.textContent),
+                         figure.querySelectorAll('tbody tr').length])""")
+        for shown, values, rows in maps:
+            self.assertEqual(shown, values)
+            self.assertTrue(rows > 0 and len(values) % rows == 0 and all(values))
+        browser.run("document.querySelector('.maps summary').focus()")
+        is_seen = "document.querySelector('.maps td').checkVisibility()"
+        for seen in [True, False]:
+            browser.key("Enter")
+            self.assertEqual(browser.run(is_seen), seen)
 
     def colours(self, browser):
         """Dark on a dark screen; on paper the same whatever the screen is like."""
