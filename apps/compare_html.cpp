@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
+#include "compare_bytes.h"
 #include "compare_heat.h"
 #include "compare_plot.h"
 #include "compare_texts.h"
@@ -19,6 +19,7 @@ namespace {
 // The best of the specs but the dense cache.
 std::optional<double> best(const Report& report, const Column& column) {
   std::optional<double> best;
+  if (column.better == Column::Better::kNeither) return best;
   for (const SpecReport& spec : report.specs) {
     const std::optional<double> x = spec.spec == "full" ? std::nullopt : column.value(spec);
     if (x && (!best || (column.better == Column::Better::kLess ? *x < *best : *x > *best))) best = x;
@@ -76,32 +77,6 @@ std::string plots(const Report& report) {
   return out;
 }
 
-// A bar for each spec, the dense cache's as wide as there is room.
-std::string bytes(const Report& report) {
-  constexpr std::array<const char*, 6> kParts = {"rows", "scales", "gains", "positions", "mass", "slack"};
-  double most = 1;
-  for (const SpecReport& spec : report.specs) most = std::max(most, spec.value("cache", "kv_bytes").value_or(0));
-  std::string out = "<div class=\"key\">";
-  for (const char* part : kParts) out += fmt::format("<span><i class=\"{0}\"></i>{0}</span>", part);
-  out += "</div>\n<div class=\"stack\">\n";
-  const Column column = bytes_column();
-  for (std::size_t i = 0; i < report.specs.size(); ++i) {
-    const SpecReport& spec = report.specs[i];
-    out += fmt::format("<div data-spec=\"{}\"><span class=\"name\">{}</span><span class=\"bar\">", i + 1,
-                       escaped(spec.spec));
-    double left = 1;
-    for (const char* part : kParts) {
-      const double of = spec.value("cache", part).value_or(0), share = of / most;
-      if (of <= 0) continue;
-      out += fmt::format("<i class=\"{0}\" style=\"flex:{1:.5f}\" title=\"{0}: {2:.0f} bytes\"></i>", part, share, of);
-      left -= share;
-    }
-    out += fmt::format("<span style=\"flex:{:.5f}\"></span></span><span class=\"of\">{} MiB</span></div>\n",
-                       std::max(0.0, left), column.cell(spec));
-  }
-  return out + "</div>";
-}
-
 }  // namespace
 
 std::string comparison_page(const Report& report) {
@@ -115,7 +90,9 @@ std::string comparison_page(const Report& report) {
                                                    {"table", table(report, columns(report), "spec")},
                                                    {"tasks", table(report, task_columns(report), "task")},
                                                    {"plots", plots(report)},
-                                                   {"bytes", bytes(report)},
+                                                   {"axes", axis_bars(report)},
+                                                   {"held", held_bars(report)},
+                                                   {"bytes", table(report, byte_columns(), "byte")},
                                                    {"texts", generated_texts(report)},
                                                    {"maps", model_maps(report)},
                                                    {"script", fmt::format("\n{}", compare_js())}});

@@ -39,7 +39,7 @@ struct Report {
 };
 
 struct Column {
-  enum class Better : std::uint8_t { kLess, kMore };
+  enum class Better : std::uint8_t { kLess, kMore, kNeither };
   std::string title;
   std::string about{};  // a sentence
   Better better = Better::kLess;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "engine/axis_bytes.h"
 #include "engine/score.h"
 #include "engine/statistics.h"
 #include "engine/step_bytes.h"
@@ -59,6 +60,7 @@ Tokens joined(const std::vector<Tokens>& parts) {
 
 Outcome cache_of(Session& session, const LayerMap& map) {
   const KvBytes bytes = session.kv().bytes();
+  const AxisBytes axes = bytes_by_axis(session.kv());
   Json rows = Json::array();
   for (int slot = 0; slot < map.slots(); ++slot) rows.push_back(session.kv().live_rows(SlotId{slot}));
   return {.values = {{"tokens", session.kv().length()},
@@ -69,6 +71,11 @@ Outcome cache_of(Session& session, const LayerMap& map) {
                      {"positions", bytes.positions},
                      {"mass", bytes.mass},
                      {"slack", bytes.slack},
+                     {"dense_bytes", axes.dense},
+                     {"saved_by_layers", axes.layers},
+                     {"saved_by_tokens", axes.tokens},
+                     {"saved_by_bits", axes.bits},
+                     {"overhead", axes.overhead},
                      {"kept_fraction", session.kv().kept_fraction()},
                      {"kept_rows", std::move(rows)}}};
 }

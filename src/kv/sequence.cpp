@@ -277,6 +277,12 @@ MergeCount KvSequence::merged() const {
   return count;
 }
 
+MergeCount KvSequence::merged(SlotId slot) const {
+  MergeCount count;
+  for (const Slot& part : parts_.at(static_cast<std::size_t>(index(slot))).slots) count += part.merged();
+  return count;
+}
+
 std::size_t most_bytes(const KvShape& shape, Pos length) {
   const std::size_t runs = static_cast<std::size_t>(shape.layers) * static_cast<std::size_t>(shape.kv_heads);
   const std::size_t rows = static_cast<std::size_t>(length) + 4 * 4096;

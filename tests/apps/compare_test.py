@@ -17,6 +17,8 @@ from browser import Browser
 from program import GEMMA, LLAMA, ProgramTest
 
 SPECS = ["k8v8", "window(window=40)", "map(0_0_2_2) + k4v4", "adakv(keep=0.25) + k8v4"]
+AXES = {"full": set(), "k8v8": {"bits"}, "window(window=40)": {"tokens"}, "map(0_0_2_2) + k4v4": {"layers", "bits"},
+        "adakv(keep=0.25) + k8v4": {"tokens", "bits"}}
 MEASUREMENTS = ["perplexity", "cache", "choice.arc_easy", "generation.text"]
 
 
@@ -60,6 +62,10 @@ class ResultsTest(CompareTest):
             cache = spec["values"]["cache"]
             self.assertEqual(cache["kv_bytes"], sum(cache[part] for part in ["rows", "scales", "gains", "positions",
                                                                             "mass", "slack"]))
+            saved = {axis: cache[f"saved_by_{axis}"] for axis in ["layers", "tokens", "bits"]}
+            self.assertEqual(cache["dense_bytes"], cache["kv_bytes"] + sum(saved.values()) - cache["overhead"])
+            self.assertEqual(cache["dense_bytes"], report["specs"][0]["values"]["cache"]["kv_bytes"])
+            self.assertEqual({axis for axis, bytes in saved.items() if bytes}, AXES[spec["kv_spec"]])
         full, k8v8, window, *_ = (spec["values"] for spec in report["specs"])
         self.assertEqual((full["perplexity"]["kl_mean"], full["generation.text"]["same"]), (0, 1))
         self.assertGreater(k8v8["perplexity"]["kl_mean"], 0)
@@ -294,7 +300,7 @@ class PageTest(CompareTest):
               return box.width > 5 && box.left >= frame.left && box.right <= frame.right && box.top >= frame.top &&
                 box.bottom <= frame.bottom; }); })"""))
         self.assertGreaterEqual(run("document.querySelectorAll('.maps svg.heat').length"), 6)
-        self.assertGreater(run("document.querySelectorAll('.stack .bar i').length"), 4)
+        self.byte_bars(browser)
         self.assertGreater(run("document.querySelectorAll('.pair mark').length"), 0)
         self.ranges(browser)
         self.heat_values(browser)
@@ -302,6 +308,24 @@ class PageTest(CompareTest):
         self.filter(browser)
         self.assertTrue(browser.pdf().startswith(b"%PDF"))
         self.colours(browser)
+
+    def byte_bars(self, browser):
+        """Each axis has its part; held and saved are as long as the dense cache; the figures stand below."""
+        bars = browser.run("""[...document.querySelectorAll('.axes .bar')].map((bar) => [...bar.querySelectorAll('i')].map(
+            (part) => [part.className, part.getBoundingClientRect().width]))""")
+        parts = [dict(bar) for bar in bars]
+        self.assertEqual([{name.removeprefix("saved_by_") for name in bar if name.startswith("saved")} for bar in parts],
+                         [set(), {"bits"}, {"tokens"}, {"layers"}])
+        length = parts[0]["held"]
+        self.assertGreater(length, 40)
+        for bar in parts:
+            self.assertAlmostEqual(sum(bar.values()) + len(bar) - 1, length, delta=3)  # gaps are a pixel wide
+        self.assertGreater(browser.run("document.querySelectorAll('.held-parts .bar i').length"), 4)
+        rows = browser.run("""[...document.querySelectorAll('#bytes tbody tr')].map((row) => [...row.cells].slice(2, 7).map(
+            (cell) => Number(cell.dataset.value)))""")
+        self.assertEqual(len(rows), 4)
+        for held, bits, tokens, layers, overhead in rows:
+            self.assertEqual(held + bits + tokens + layers - overhead, rows[0][0])
 
     def ranges(self, browser):
         """Of each spec's perplexity, KL and top-1, in view: no pointer is needed."""
