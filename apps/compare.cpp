@@ -11,8 +11,10 @@
 #include "compare_html.h"
 #include "compare_report.h"
 #include "engine/comparison.h"
+#include "engine/good_specs.h"
 #include "engine/suite.h"
 #include "kernels/kernels.h"
+#include "kv/spec_parser.h"
 #include "machine_info.h"
 #include "model/model_identity.h"
 
@@ -23,17 +25,26 @@ struct Arguments {
   ModelArguments model;
   bool specs_given = false;
   std::string text, data = "../shared/data", suite = "quick", output = "report.html", results;
-  int budget = 0;
+  int budget = 0;  // percent; 0: of every share
 };
 
 bool is_page(const std::string& path) { return path.ends_with(".html"); }
+
+// Says on stderr what the model has no spec of.
+std::vector<std::shared_ptr<const KvSpec>> built_in(const Arguments& args, const Loaded& loaded) {
+  const Pos prompt = SuiteSizes::of(args.suite, loaded.context).prompt;
+  GoodSpecs good = good_specs(args.budget, loaded.model.shape(), prompt);
+  for (const std::string& why : good.left_out) fmt::print(stderr, "left out, {}\n", why);
+  require(!good.specs.empty(), "none of the built-in specs fits this model, expected some of your own: --kv");
+  return std::move(good.specs);
+}
 
 // The dense cache first, the others as given, none twice.
 std::vector<std::shared_ptr<const KvSpec>> specs_of(const Arguments& args, const Loaded& loaded) {
   const KvShape shape = loaded.model.shape();
   std::vector<std::shared_ptr<const KvSpec>> specs = {
       std::make_shared<const KvSpec>(KvSpec::parse("full", shape, UpwardMaps::kAny))};
-  for (const auto& spec : args.specs_given ? loaded.specs : good_specs(args.budget, shape))
+  for (const auto& spec : args.specs_given ? loaded.specs : built_in(args, loaded))
     if (std::ranges::find(specs, spec->key(), &KvSpec::key) == specs.end()) specs.push_back(spec);
   return specs;
 }
@@ -100,6 +111,19 @@ void run(const Arguments& args) {
   print_now(text_table(report));
 }
 
+// "25" or "25%"; none where there are no specs of that share.
+std::optional<int> share_of(std::string_view text) {
+  if (text.ends_with('%')) text.remove_suffix(1);
+  for (const int share : good_shares())
+    if (text == std::to_string(share)) return share;
+  return std::nullopt;
+}
+
+std::string known_share(const std::string& text) {
+  if (share_of(text)) return "";
+  return fmt::format("\"{}\" is unknown, expected one of {}%", excerpt(text), fmt::join(good_shares(), "%, "));
+}
+
 std::string known_output(const std::string& path) {
   if (is_page(path) || path.ends_with(".json")) return "";
   return fmt::format("\"{}\" is unknown, expected FILE.html or FILE.json", path);
@@ -115,10 +139,12 @@ void add_compare(CLI::App& program) {
   CLI::Option* kv = app->get_option("--kv");
   app->add_option("--suite", args->suite, "quick (minutes on a small model, the default) or full")
       ->check(CLI::IsMember(suite_names()));
-  app->add_option("--budget", args->budget,
-                  "without --kv: of the built-in specs those of about so many percent of the dense cache: 50, 33, 25 "
-                  "or 12")
-      ->check(CLI::IsMember({50, 33, 25, 12}))
+  app->add_option_function<std::string>(
+         "--budget", [args](const std::string& text) { args->budget = share_of(text).value(); },
+         fmt::format("without --kv: built-in specs that hold at most this share of the dense cache's bytes after the "
+                     "suite's prompt: {}% (default: of each share)",
+                     fmt::join(good_shares(), "%, ")))
+      ->check(known_share)
       ->excludes(kv);
   app->add_option("--data", args->data, "folder of the tasks' data (../shared/data); none: leave such tasks out");
   app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: the folder's)");

@@ -219,33 +219,4 @@ Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokeniz
   return suite;
 }
 
-std::vector<std::shared_ptr<const KvSpec>> good_specs(int percent, const KvShape& shape) {
-  struct GoodSpec {
-    int percent;
-    const char* text;
-  };
-  // docs/, README.md: of each share those of the least KL on SmolLM2 and Gemma 3, one of each kind.
-  static constexpr std::array<GoodSpec, 9> kGood{{{50, "k8v8"},
-                                                  {50, "k8v4"},
-                                                  {33, "k4v4 + rotate"},
-                                                  {33, "kivi4 + rotate"},
-                                                  {25, "k4v2 + rotate"},
-                                                  {25, "adakv(keep=0.25)"},
-                                                  {25, "streaming(keep=0.4) + k8v8"},
-                                                  {12, "adakv(keep=0.25) + k8v4"},
-                                                  {12, "kvzip(keep=0.25) + k8v4"}}};
-  std::vector<std::shared_ptr<const KvSpec>> specs;
-  bool is_known = percent == 0;
-  for (const GoodSpec& good : kGood) {
-    if (percent != 0 && good.percent != percent) continue;
-    is_known = true;
-    try {
-      specs.push_back(std::make_shared<const KvSpec>(KvSpec::parse(good.text, shape)));
-    } catch (const Error&) {  // not for this model
-    }
-  }
-  require(is_known, "--budget is {}, expected 50, 33, 25 or 12 (percent of the dense cache)", percent);
-  return specs;
-}
-
 }  // namespace lamina

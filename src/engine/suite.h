@@ -70,9 +70,4 @@ std::vector<std::string> suite_names();
 // Reads all its files. Error that names file and line.
 Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokenizer& tokenizer, Pos context);
 
-// What a comparison measures that is given no specs: methods that were found to be worth their bytes, by the share of
-// the dense cache's bytes that they take at 1024 tokens, about. `percent` 0: of all shares. Those that a model cannot
-// run are left out. Error for a share that there is none of.
-std::vector<std::shared_ptr<const KvSpec>> good_specs(int percent, const KvShape& shape);
-
 }  // namespace lamina

@@ -36,19 +36,6 @@ std::string kvzip_term(const KvShape& shape, double keep) {
   return print_per_layer("tokens", values);
 }
 
-// The spec that keeps the largest share, in thousandths, of those that fit; `other` holds the other axes' terms.
-std::optional<Candidate> largest_keep(const TokenMethod& method, const std::string& other, const ByteBudget& budget) {
-  std::optional<Candidate> best;
-  for (int low = 0, high = 1000; high - low > 1;) {  // `low` fits or is nothing, `high` does not or is everything
-    const int keep = (low + high) / 2;
-    std::optional<Candidate> found = candidate_if_fits(joined_terms({method.term(keep / 1000.0), other}), budget);
-    (found ? low : high) = keep;
-    if (found) best = std::move(found);
-  }
-  if (best) best->remade = [method, other](const ByteBudget& another) { return largest_keep(method, other, another); };
-  return best;
-}
-
 void add(std::vector<Candidate>& all, std::optional<Candidate> one) {
   if (one) all.push_back(std::move(*one));
 }
@@ -97,6 +84,18 @@ std::string joined_terms(const std::vector<std::string>& terms) {
   std::vector<std::string> given;
   std::ranges::copy_if(terms, std::back_inserter(given), [](const std::string& term) { return !term.empty(); });
   return given.empty() ? "full" : fmt::format("{}", fmt::join(given, " + "));
+}
+
+std::optional<Candidate> largest_keep(const TokenMethod& method, const std::string& other, const ByteBudget& budget) {
+  std::optional<Candidate> best;
+  for (int low = 0, high = 1000; high - low > 1;) {  // `low` fits or is nothing, `high` does not or is everything
+    const int keep = (low + high) / 2;
+    std::optional<Candidate> found = candidate_if_fits(joined_terms({method.term(keep / 1000.0), other}), budget);
+    (found ? low : high) = keep;
+    if (found) best = std::move(found);
+  }
+  if (best) best->remade = [method, other](const ByteBudget& another) { return largest_keep(method, other, another); };
+  return best;
 }
 
 std::vector<TokenMethod> token_methods(const KvShape& shape) {

@@ -55,6 +55,8 @@ struct TokenMethod {
 // Those that can be told what to keep. KVzip's is for layers without a window.
 std::vector<TokenMethod> token_methods(const KvShape& shape);
 std::string share_text(double share);  // "0.25", in ten thousandths
+// The spec that keeps the largest share, in thousandths, of those that fit; `other` holds the other axes' terms.
+std::optional<Candidate> largest_keep(const TokenMethod& method, const std::string& other, const ByteBudget& budget);
 
 struct RowBits {
   std::string format;  // "k4v4"

@@ -96,6 +96,20 @@ class ResultsTest(CompareTest):
         measured = {r["measurement"] for r in self.results()}
         self.assertEqual(set(MEASUREMENTS) - measured, {"choice.arc_easy"})
 
+    def test_specs_of_a_budget(self):
+        self.ok(*self.line("--budget", 25, "-t", 2, specs=[]))
+        left_out = [line for line in self.last_stderr.splitlines() if line.startswith("left out, ")]
+        specs = [spec["kv_spec"] for spec in json.loads((self.folder / "report.json").read_text())["specs"]]
+        self.assertEqual(specs[0], "full")
+        self.assertGreaterEqual(len(specs), 3)
+        for plan in self.json("plan", "-m", LLAMA, "-c", 256, "--kv", ";".join(specs[1:]), "-o", "json"):  # as the suite's prompt
+            self.assertTrue(4 <= plan["kv_ratio"] < 6, plan)
+        content = (self.folder / "report.jsonl").read_bytes()
+        self.ok(*self.line("--budget", "25%", "-t", 2, specs=[]))
+        self.assertEqual((self.folder / "report.jsonl").read_bytes(), content)
+        for line in left_out:
+            self.assertRegex(line, r" of 25 %: it takes at least [\d.]+ % of the dense cache's bytes after 256 tokens$")
+
     def test_goes_on_where_it_was_killed(self):
         start = time.monotonic()
         self.ok(*self.line("-t", 2, output="whole.json"))
@@ -236,7 +250,8 @@ class BadInputTest(CompareTest):
     def test_wrong_calls_and_data(self):
         self.refused(2, "--suite", *self.line("--suite", "slow"))
         self.refused(2, "report.pdf\" is unknown, expected FILE.html or FILE.json", *self.line(output="report.pdf"))
-        self.refused(2, "--budget", *self.line("--budget", "40", specs=[]))
+        for share in ["40", "25 %", "25%%", "-25", "0.25", "025", "", "6MiB", "\n"]:
+            self.refused(2, r"--budget.* is unknown, expected one of 50%, 33%, 25%, 12% ", *self.line("--budget", share, specs=[]))
         self.refused(2, "--kv", *self.line("--budget", "50"))
         self.refused(1, "nowhere/arc/ARC-Easy-Dev.jsonl: there is no such file; --data",
                      *self.line(data="nowhere"))

@@ -145,26 +145,5 @@ TEST(SuiteTest, LengthsFitTheContext) {
   EXPECT_EQ(SuiteSizes::of("full", 512).questions, 0);
 }
 
-TEST(GoodSpecsTest, AreOfTheShareThatIsAskedFor) {
-  const KvShape shape{.layers = 30, .kv_heads = 3, .head_dim = 64, .query_group = 3};
-  const auto bytes = [&](const std::shared_ptr<const KvSpec>& spec) {
-    return static_cast<double>(plan_kv(spec, shape, 1024, 0, 512).steady.total());
-  };
-  const double dense = bytes(std::make_shared<const KvSpec>(KvSpec::parse("full", shape)));
-  std::size_t all = 0;
-  for (const auto& [percent, low, high] :
-       {std::tuple(50, 0.38, 0.6), {33, 0.28, 0.38}, {25, 0.2, 0.3}, {12, 0.08, 0.16}}) {
-    const auto specs = good_specs(percent, shape);
-    EXPECT_GE(specs.size(), 2U);
-    all += specs.size();
-    for (const auto& spec : specs) {
-      EXPECT_GE(bytes(spec) / dense, low) << spec->text();
-      EXPECT_LE(bytes(spec) / dense, high) << spec->text();
-    }
-  }
-  EXPECT_EQ(good_specs(0, shape).size(), all);
-  EXPECT_THROW(good_specs(40, shape), Error);
-}
-
 }  // namespace
 }  // namespace lamina
