@@ -65,7 +65,9 @@ TEST(AxisBytesTest, EachAxisHasItsOwnAndTheySumUp) {
       EXPECT_EQ(b.tokens > 0, subject.axes.tokens);
       EXPECT_EQ(b.bits > 0, subject.axes.bits);
       EXPECT_GE(std::min({b.layers, b.tokens, b.bits}), 0);
-      if (!subject.axes.layers && !subject.axes.tokens) EXPECT_EQ(b.overhead, beside_rows() - dense_beside);
+      if (!subject.axes.layers && !subject.axes.tokens) {
+        EXPECT_EQ(b.overhead, beside_rows() - dense_beside);
+      }
       EXPECT_LE(b.overhead, beside_rows());
       EXPECT_GE(b.overhead, beside_rows() - dense_beside);
     }
