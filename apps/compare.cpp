@@ -32,8 +32,8 @@ bool is_page(const std::string& path) { return path.ends_with(".html"); }
 
 // Says on stderr what the model has no spec of.
 std::vector<std::shared_ptr<const KvSpec>> built_in(const Arguments& args, const Loaded& loaded) {
-  const Pos prompt = SuiteSizes::of(args.suite, loaded.context).prompt;
-  GoodSpecs good = good_specs(args.budget, loaded.model.shape(), prompt);
+  const SuiteSizes sizes = SuiteSizes::of(args.suite, loaded.context);
+  GoodSpecs good = good_specs(args.budget, loaded.model.shape(), sizes.prompt, sizes.scored);
   for (const std::string& why : good.left_out) fmt::print(stderr, "left out, {}\n", why);
   require(!good.specs.empty(), "none of the built-in specs fits this model, expected some of your own: --kv");
   return std::move(good.specs);
@@ -89,13 +89,13 @@ std::string results_path(const Arguments& args) {
 
 void run(const Arguments& args) {
   Loaded loaded(args.model);
-  const auto specs = specs_of(args, loaded);
   const SuiteFiles files{.text = args.text, .data = args.data == "none" ? "" : args.data};
   const std::string results = results_path(args);
   require(results != args.output, "{}: is to be both the report and its --results", results);
   const Suite suite = make_suite(args.suite, files, loaded.tokenizer, loaded.context);
   ResultsFile file(results, origin_of(loaded, suite));
   { const NewFile report(args.output); }  // where it cannot be written, that is said before anything is measured
+  const auto specs = specs_of(args, loaded);
   {
     Progress progress("compare", 0);
     const Subject subject{
@@ -141,8 +141,8 @@ void add_compare(CLI::App& program) {
       ->check(CLI::IsMember(suite_names()));
   app->add_option_function<std::string>(
          "--budget", [args](const std::string& text) { args->budget = share_of(text).value(); },
-         fmt::format("without --kv: built-in specs that hold at most this share of the dense cache's bytes after the "
-                     "suite's prompt: {}% (default: of each share)",
+         fmt::format("without --kv: built-in specs that hold at most this share of the dense cache's bytes after one "
+                     "of the suite's texts: {}% (default: of each share)",
                      fmt::join(good_shares(), "%, ")))
       ->check(known_share)
       ->excludes(kv);

@@ -18,8 +18,8 @@ struct GoodSpecs {
 // Percent of the dense cache's bytes that there are specs for, the most first.
 std::vector<int> good_shares();
 
-// Those of one share, or of 0: of all, and a format that no share has. A spec holds at most its share after a prompt of
-// so many tokens, by plan_kv.
-GoodSpecs good_specs(int percent, const KvShape& shape, Pos tokens);
+// Those of one share, or of 0: of all, and a format that no share has. A spec holds at most its share after so many
+// tokens of a prompt and so many decoded ones, by plan_kv.
+GoodSpecs good_specs(int percent, const KvShape& shape, Pos prompt, Pos decoded);
 
 }  // namespace lamina

@@ -98,17 +98,21 @@ class ResultsTest(CompareTest):
 
     def test_specs_of_a_budget(self):
         self.ok(*self.line("--budget", 25, "-t", 2, specs=[]))
-        left_out = [line for line in self.last_stderr.splitlines() if line.startswith("left out, ")]
         specs = [spec["kv_spec"] for spec in json.loads((self.folder / "report.json").read_text())["specs"]]
         self.assertEqual(specs[0], "full")
         self.assertGreaterEqual(len(specs), 3)
-        for plan in self.json("plan", "-m", LLAMA, "-c", 256, "--kv", ";".join(specs[1:]), "-o", "json"):  # as the suite's prompt
+        for plan in self.json("plan", "-m", LLAMA, "-c", 256, "--kv", ";".join(specs[1:]), "-o", "json"):
             self.assertTrue(4 <= plan["kv_ratio"] < 6, plan)
         content = (self.folder / "report.jsonl").read_bytes()
         self.ok(*self.line("--budget", "25%", "-t", 2, specs=[]))
         self.assertEqual((self.folder / "report.jsonl").read_bytes(), content)
-        for line in left_out:
-            self.assertRegex(line, r" of 25 %: it takes at least [\d.]+ % of the dense cache's bytes after 256 tokens$")
+
+    def test_says_which_specs_of_a_budget_are_left_out(self):
+        self.ok(*self.line("--budget", 50, "-t", 2, specs=[]))
+        lines = [line for line in self.last_stderr.splitlines() if line.startswith("left out, ")]
+        self.assertGreater(len(lines), 0)
+        for line in lines:
+            self.assertRegex(line, r" of 50 %: it takes at least 5\d\.\d % of the dense cache's bytes after 320 tokens$")
 
     def test_goes_on_where_it_was_killed(self):
         start = time.monotonic()
