@@ -23,7 +23,7 @@ namespace {
 
 struct Arguments {
   ModelArguments model;
-  bool specs_given = false;
+  bool specs_given = false, data_given = false;
   std::string text, data = "../shared/data", suite = "quick", output = "report.html", results;
   int budget = 0;  // percent; 0: of every share
 };
@@ -47,6 +47,20 @@ std::vector<std::shared_ptr<const KvSpec>> specs_of(const Arguments& args, const
   for (const auto& spec : args.specs_given ? loaded.specs : built_in(args, loaded))
     if (std::ranges::find(specs, spec->key(), &KvSpec::key) == specs.end()) specs.push_back(spec);
   return specs;
+}
+
+// Empty: none. The usual folder need not be there: then what is made of its files is left out.
+std::string data_folder(const Arguments& args, const SuiteSizes& sizes) {
+  if (args.data == "none") return "";
+  std::error_code error;
+  if (args.data_given || std::filesystem::is_directory(args.data, error)) return args.data;
+  const bool own_text = !args.text.empty();
+  const std::string files = fmt::format("{}", fmt::join(data_files(sizes, own_text), ", "));
+  require(own_text, "there is no text to measure on: -f TEXT, or --data DIR, a folder that has {}; {} is not there",
+          files, args.data);
+  fmt::print(stderr, "left out, there is no folder {}: tasks on {}; --data DIR names a folder that has them\n",
+             args.data, files);
+  return "";
 }
 
 // Names may hold bytes that are no text; what is written must be what is read back.
@@ -89,7 +103,7 @@ std::string results_path(const Arguments& args) {
 
 void run(const Arguments& args) {
   Loaded loaded(args.model);
-  const SuiteFiles files{.text = args.text, .data = args.data == "none" ? "" : args.data};
+  const SuiteFiles files{.text = args.text, .data = data_folder(args, SuiteSizes::of(args.suite, loaded.context))};
   const std::string results = results_path(args);
   require(results != args.output, "{}: is to be both the report and its --results", results);
   const Suite suite = make_suite(args.suite, files, loaded.tokenizer, loaded.context);
@@ -146,14 +160,17 @@ void add_compare(CLI::App& program) {
                      fmt::join(good_shares(), "%, ")))
       ->check(known_share)
       ->excludes(kv);
-  app->add_option("--data", args->data, "folder of the tasks' data (../shared/data); none: leave such tasks out");
-  app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: the folder's)");
+  CLI::Option* data = app->add_option("--data", args->data,
+                                      "folder of public data sets, see README.md (../shared/data if that is there); "
+                                      "none: leave out what needs them");
+  app->add_option("-f,--file", args->text, "the text for perplexity, speed and samples (default: those of --data)");
   app->add_option("-o,--output", args->output, "FILE.html or FILE.json (report.html)")->check(known_output);
   app->add_option("--results", args->results,
                   "lines of results, which a run that was ended goes on from (default: FILE.jsonl)")
       ->check(needs_value);
-  app->callback([args, kv] {
+  app->callback([args, kv, data] {
     args->specs_given = kv->count() > 0;
+    args->data_given = data->count() > 0;
     run(*args);
   });
 }

@@ -31,6 +31,8 @@ constexpr std::array<TaskFile, 4> kTaskFiles{{{"arc_easy", "arc/ARC-Easy-Dev.jso
 constexpr std::string_view kText = "wikitext-2/valid.txt", kStories = "prose/tiny_stories.txt",
                            kQuestions = "gsm8k/test.jsonl";
 
+std::string_view path_of(std::string_view task) { return std::ranges::find(kTaskFiles, task, &TaskFile::task)->path; }
+
 // Reads what a suite needs, and sums up what it has read.
 class Reader {
  public:
@@ -53,7 +55,7 @@ class Reader {
   // With as many shots as make the first question's context long enough, but of a short file at most half, and not so
   // many that a question has no room.
   ChoiceSet choices(const std::string& task) {
-    ChoiceData data{.task = task, .file = in_data(std::ranges::find(kTaskFiles, task, &TaskFile::task)->path)};
+    ChoiceData data{.task = task, .file = in_data(path_of(task))};
     const auto most = static_cast<int>(read_choices(data).size() / 2);
     const auto context = [&](int shots) {
       data.shots = shots, data.limit = 1;
@@ -130,7 +132,7 @@ class Reader {
 
   std::string in_data(std::string_view name) const {
     std::string path = (std::filesystem::path(files_.data) / name).string();
-    require(!files_.data.empty(), "without --data a text is needed: --file");
+    require(!files_.data.empty(), "there is no text to measure on: -f TEXT, or --data DIR, a folder that has {}", name);
     require(std::filesystem::exists(path),
             "{}: there is no such file; --data names the folder that has {}, --data none leaves such tasks out", path,
             name);
@@ -191,6 +193,14 @@ SuiteSizes SuiteSizes::of(std::string_view suite, Pos context) {
 }
 
 std::vector<std::string> suite_names() { return {"quick", "full"}; }
+
+std::vector<std::string> data_files(const SuiteSizes& sizes, bool own_text) {
+  std::vector<std::string> files;
+  if (!own_text) files = {std::string(kText), std::string(kStories)};
+  for (const std::string& task : sizes.choices) files.emplace_back(path_of(task));
+  if (sizes.questions > 0) files.emplace_back(kQuestions);
+  return files;
+}
 
 Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokenizer& tokenizer, Pos context) {
   Suite suite{.name = name, .sizes = SuiteSizes::of(name, context), .data = {}, .measurements = {}};

@@ -67,6 +67,8 @@ struct Suite {
 };
 
 std::vector<std::string> suite_names();
+// What a suite reads of a folder of data, beside a text of the user's own or without one.
+std::vector<std::string> data_files(const SuiteSizes& sizes, bool own_text);
 // Reads all its files. Error that names file and line.
 Suite make_suite(const std::string& name, const SuiteFiles& files, const Tokenizer& tokenizer, Pos context);
 

@@ -91,9 +91,7 @@ class ResultsTest(CompareTest):
             self.assertEqual(found[name], ppl[name], name)
 
     def test_without_data(self):
-        self.ok("compare", "-m", LLAMA, "--data", "none", "-f", self.folder / "text.txt", "--kv", "k8v8", "-o",
-                self.folder / "report.json")
-        measured = {r["measurement"] for r in self.results()}
+        measured = {r["measurement"] for r in self.without_data()}
         self.assertEqual(set(MEASUREMENTS) - measured, {"choice.arc_easy"})
 
     def test_specs_of_a_budget(self):
@@ -113,6 +111,18 @@ class ResultsTest(CompareTest):
         self.assertGreater(len(lines), 0)
         for line in lines:
             self.assertRegex(line, r" of 50 %: it takes at least 5\d\.\d % of the dense cache's bytes after 320 tokens$")
+
+    def test_where_the_usual_folder_of_data_is_not(self):
+        self.ok("compare", "-m", LLAMA, "-f", "text.txt", "--kv", "k8v8", cwd=self.folder)
+        self.assertRegex(self.last_stderr, r"^left out, there is no folder \.\./shared/data: tasks on "
+                         r"arc/ARC-Easy-Dev\.jsonl; --data DIR names a folder that has them\n")
+        self.assertEqual(self.results(), self.without_data())
+
+    def without_data(self):
+        """The same as --data none."""
+        self.ok("compare", "-m", LLAMA, "--data", "none", "-f", self.folder / "text.txt", "--kv", "k8v8", "-o",
+                self.folder / "none.json")
+        return self.results("none.jsonl")
 
     def test_goes_on_where_it_was_killed(self):
         start = time.monotonic()
@@ -259,8 +269,11 @@ class BadInputTest(CompareTest):
         self.refused(2, "--kv", *self.line("--budget", "50"))
         self.refused(1, "nowhere/arc/ARC-Easy-Dev.jsonl: there is no such file; --data",
                      *self.line(data="nowhere"))
-        self.refused(1, "without --data a text is needed: --file", "compare", "-m", LLAMA, "--data", "none", "-o",
-                     self.folder / "report.html")
+        self.refused(1, "there is no text to measure on: -f TEXT, or --data DIR, a folder that has wikitext-2/valid.txt$",
+                     "compare", "-m", LLAMA, "--data", "none", "-o", self.folder / "report.html")
+        self.refused(1, "there is no text to measure on: -f TEXT, or --data DIR, a folder that has wikitext-2/valid.txt, "
+                     "prose/tiny_stories.txt, arc/ARC-Easy-Dev.jsonl; ../shared/data is not there$", "compare", "-m", LLAMA,
+                     cwd=self.folder)
         self.refused(1, "missing.txt", *self.line(text="missing.txt"))
         self.refused(1, "no/such/report.jsonl: cannot be written", *self.line(output="no/such/report.html"))
         self.items.write_text(json.dumps(question(0)) + "\n{\"question\": 1}\n")
