@@ -123,6 +123,8 @@ void run(const Arguments& args) {
   const Report report = Report::of(file.origin(), file.results());
   write(args.output, rendered(args.output, report, file.path()));
   print_now(text_table(report));
+  fmt::print(stderr, "{}: the report. {}: the lines that it is made of; the same command goes on from them\n",
+             args.output, file.path());
 }
 
 // "25" or "25%"; none where there are no specs of that share.
@@ -168,6 +170,9 @@ void add_compare(CLI::App& program) {
   app->add_option("--results", args->results,
                   "lines of results, which a run that was ended goes on from (default: FILE.jsonl)")
       ->check(needs_value);
+  app->footer(
+      "Example: lamina compare -m MODEL.gguf -f TEXT --kv \"k8v8;snapkv(keep=0.25)\" -o report.html\n"
+      "         lamina compare -m MODEL.gguf -f TEXT --budget 25%");
   app->callback([args, kv, data] {
     args->specs_given = kv->count() > 0;
     args->data_given = data->count() > 0;

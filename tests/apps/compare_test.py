@@ -53,6 +53,7 @@ class ResultsTest(CompareTest):
     def test_every_measurement_of_every_spec(self):
         out = self.ok(*self.line("-t", 2)).decode().splitlines()
         self.assertEqual([row.split("  ")[-1] for row in out], ["kv", "full", *SPECS])
+        self.assertRegex(self.last_stderr, r"^\S+/report\.json: the report\. \S+/report\.jsonl: the lines [^\n]*\n$")
         report = json.loads((self.folder / "report.json").read_text())
         self.assertEqual([spec["kv_spec"] for spec in report["specs"]], ["full", *SPECS])
         for spec in report["specs"]:
