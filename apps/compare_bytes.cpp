@@ -35,7 +35,7 @@ std::vector<Part> axis_parts(const SpecReport& spec) {
   for (const auto& [name, words] : kSaved) lost += std::max(0.0, -bytes_of(spec, name));
   const double held = bytes_of(spec, "kv_bytes");
   std::vector<Part> parts = {{"held", "held", held, held - std::max(0.0, overhead)},
-                             {"overhead", "overhead", overhead, std::abs(overhead)}};
+                             {"overhead", "held as overhead", overhead, std::abs(overhead)}};
   for (const auto& [name, words] : kSaved) {
     const double saved = bytes_of(spec, name), drawn = std::max(0.0, std::max(0.0, saved) - lost);
     lost -= std::max(0.0, saved) - drawn;
