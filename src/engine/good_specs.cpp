@@ -21,8 +21,8 @@ struct GoodSpec {
 };
 
 // Every method of the tokens axis was measured with every format, both sized for the share after the prompt, on SmolLM2
-// and Gemma 3 with the windows of the quick suite. Here are, by the KL of both models, formats alone where any fits, and
-// the first of each kind of method: by attention as decoding or the prompt's end sees it, and, where no format fits
+// and Gemma 3 with the windows of the quick suite. Here are, by the KL of both models, formats alone where any fits,
+// and the first of each kind of method: by attention as decoding or the prompt's end sees it, and, where no format fits
 // alone, by the text alone (KVzip, which takes three times a prompt's time; little of it fits on Gemma 3).
 constexpr std::array<GoodSpec, 14> kGood{{{100, "", "k8v8"},
                                           {50, "", "k8v4"},

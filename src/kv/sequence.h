@@ -87,8 +87,8 @@ class KvSequence {
   KvBytes bytes() const;
   // Rows held over rows that the text would have, averaged over the slots (window layers: rows within the window).
   double kept_fraction() const;
-  MergeCount merged() const;             // of all pairs of layers
-  MergeCount merged(SlotId slot) const;  // none where it is not a pair's
+  MergeCount merged() const;                                    // of all pairs of layers
+  MergeCount merged(SlotId slot) const;                         // none where it is not a pair's
   std::size_t encoded_bytes() const { return encoded_bytes_; }  // that commits have written so far as codes and scales
 
  private:
