@@ -169,7 +169,7 @@ TEST_P(TinyModel, IdentityMapIsFullAndSharingLayersComputeNoKeys) {
   ThreadPool pool(1);
   Model model = Model::load(golden.path, pool);
   std::string identity = "map(0";
-  for (int layer = 1; layer < model.config().layers; ++layer) identity += "_" + std::to_string(layer);
+  for (int layer = 1; layer < model.config().layers; ++layer) identity.append("_").append(std::to_string(layer));
   const std::size_t n = golden.tokens.size();
   EXPECT_EQ(run(model, pool, identity + ")", golden.tokens, n, n), run(model, pool, "full", golden.tokens, n, n));
   const auto map = KvSpec::parse(pairs_map(model.shape()), model.shape());
