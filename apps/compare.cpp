@@ -158,7 +158,7 @@ void add_compare(CLI::App& program) {
   app->add_option_function<std::string>(
          "--budget", [args](const std::string& text) { args->budget = share_of(text).value(); },
          fmt::format("without --kv: built-in specs that hold at most this share of the dense cache's bytes after one "
-                     "of the suite's texts: {}% (default: of each share)",
+                     "of the suite's texts, as plan counts them: {}% (default: of each share)",
                      fmt::join(good_shares(), "%, ")))
       ->check(known_share)
       ->excludes(kv);

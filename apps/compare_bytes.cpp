@@ -46,6 +46,7 @@ std::vector<Part> axis_parts(const SpecReport& spec) {
 
 std::vector<Part> held_parts(const SpecReport& spec) {
   std::vector<Part> parts;
+  parts.reserve(kHeld.size());
   for (const char* name : kHeld) parts.push_back({name, name, bytes_of(spec, name), bytes_of(spec, name)});
   return parts;
 }

@@ -20,8 +20,8 @@ struct Subject {
 
   // After a prompt of 300 tokens.
   AxisBytes bytes(const std::string& spec) {
-    std::vector<Token> tokens;
-    for (int i = 0; i < 300; ++i) tokens.push_back(1 + i * i % 97);
+    std::vector<Token> tokens(300);
+    for (int i = 0; i < 300; ++i) tokens[static_cast<std::size_t>(i)] = 1 + i * i % 97;
     const auto parsed = std::make_shared<const KvSpec>(KvSpec::parse(spec, model.shape()));
     Session session(model, pool, {.spec = parsed, .context = 300});
     session.prompt(tokens);
