@@ -4,7 +4,7 @@
 more bytes, those that tune looked at and those of a fixed list (tune_rivals.py), by KL on texts that it never saw. Ends
 with an error, the tables written, if one of them is better than the choice by more than a standard error.
 
-    tools/tune_tables.py [--only MODEL…] [--budgets 50% 25% 12.5%] [--windows 8] [--threads 2]
+    tools/tune_tables.py [--only MODEL…] [--budgets 50% 25%] [--windows 8] [--threads 2]
 
 Calls are kept in build/layers like those of layers_tables.py: an interrupted run goes on where it stopped. With --only
 the other models' sections stay as they are.
@@ -125,7 +125,7 @@ def write(measured):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--budgets", nargs="*", default=["50%", "25%", "12.5%"])
+    parser.add_argument("--budgets", nargs="*", default=["50%", "25%"])
     parser.add_argument("--windows", type=int, default=8, help="windows of each unseen text")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
