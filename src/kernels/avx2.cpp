@@ -9,6 +9,7 @@
 #include "kernels/ops.inl.h"
 #include "kernels/attend.inl.h"
 #include "kernels/attend_codes.inl.h"
+#include "kernels/attend_codes_mix.inl.h"
 #include "kernels/attend_bytes.inl.h"
 #include "kernels/attend_prompt.inl.h"
 #include "kernels/peak.inl.h"

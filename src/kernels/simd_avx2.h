@@ -174,7 +174,6 @@ static inline Bytes bit_pairs(Bytes x) {
   const __m256i mask = _mm256_set1_epi8(3);
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, 2 * i), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 2 * i), mask)};
 }
-// vpmaddubsw adds two products in 16 bits and saturates: u <= 127 fits always.
 static inline void store_half_digits(std::uint8_t* high, std::uint8_t* low, __m256i x0, __m256i x1, __m256i x2,
                                      __m256i x3) {
   const __m256i a = _mm256_packs_epi32(x0, x1), b = _mm256_packs_epi32(x2, x3), seven = _mm256_set1_epi16(127);
@@ -200,6 +199,7 @@ static inline Bytes odd_bytes(Bytes x) { return {_mm256_srli_epi16(x.a, 8), _mm2
 static inline I32 dot2(I32 acc, Bytes x, Bytes y) {
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
 }
+// vpmaddubsw adds two products in 16 bits and saturates: u <= 127 fits always.
 static inline __m256i dot4_small_of_8(__m256i acc, __m256i u, __m256i s) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
 }
