@@ -56,18 +56,18 @@ std::size_t BlockPool::first_block(std::size_t region) const {
 }
 
 BlockId BlockPool::acquire() {
-  while (lowest_ < regions_.size() && regions_[lowest_].held == first_block(lowest_ + 1) - first_block(lowest_))
-    ++lowest_;
+  while (lowest_ < regions_.size() && regions_[lowest_].free == 0) ++lowest_;
   if (lowest_ == regions_.size()) {
     require(references_.size() < capacity_, "kv cache: all {} bytes are in use", capacity_bytes());
-    regions_.push_back({.lowest = static_cast<BlockId>(references_.size())});
+    regions_.push_back(
+        {.free = static_cast<std::uint32_t>(blocks(lowest_)), .lowest = static_cast<BlockId>(references_.size())});
     references_.resize(first_block(regions_.size()));
   }
   Region& region = regions_[lowest_];
   while (references_[region.lowest] > 0) ++region.lowest;
   references_[region.lowest] = 1;
   if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
-  ++region.held;
+  --region.free;
   ++held_;
   return region.lowest++;
 }
@@ -75,17 +75,18 @@ BlockId BlockPool::acquire() {
 void BlockPool::release(BlockId block) {
   assert(references_[block] > 0);
   if (--references_[block] > 0) return;
-  Region& region = regions_[region_of(block)];
+  const std::size_t of = region_of(block);
+  Region& region = regions_[of];
   region.lowest = std::min(region.lowest, block);
   if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
-  --region.held;
+  ++region.free;
   --held_;
-  lowest_ = std::min(lowest_, region_of(block));
+  lowest_ = std::min(lowest_, of);
 }
 
 void BlockPool::trim() {
   for (std::size_t r = 0; r < regions_.size(); ++r) {
-    const bool mostly_held = 4 * regions_[r].held >= 3 * (first_block(r + 1) - first_block(r));
+    const bool mostly_held = 4 * regions_[r].free <= blocks(r);
     if (mostly_held && regions_[r].memory != Region::kHuge) make_huge(r);
     if (!mostly_held && regions_[r].memory != Region::kTrimmed) give_back(r);
   }
@@ -94,7 +95,7 @@ void BlockPool::trim() {
 
 // Free regions at the end are as if they had never been.
 void BlockPool::forget_last() {
-  while (!regions_.empty() && regions_.back().held == 0) regions_.pop_back();
+  while (!regions_.empty() && regions_.back().free == blocks(regions_.size() - 1)) regions_.pop_back();
   regions_.shrink_to_fit();
   references_.resize(first_block(regions_.size()));
   references_.shrink_to_fit();

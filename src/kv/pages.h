@@ -43,7 +43,7 @@ class BlockPool {
  private:
   // The blocks that begin in one huge page.
   struct Region {
-    std::uint32_t held = 0;
+    std::uint32_t free = 0;
     BlockId lowest = 0;                                           // no block below it is free
     enum : std::uint8_t { kNew, kTrimmed, kHuge } memory = kNew;  // kTrimmed: its free blocks have none
   };
@@ -51,6 +51,7 @@ class BlockPool {
   std::size_t mapped_bytes() const { return capacity_ * memory_.block_bytes + kHugePage; }
   std::size_t region_of(std::size_t block) const { return block * memory_.block_bytes / kHugePage; }
   std::size_t first_block(std::size_t region) const;
+  std::size_t blocks(std::size_t region) const { return first_block(region + 1) - first_block(region); }
   void give_back(std::size_t region);
   void make_huge(std::size_t region);
   void forget_last();
