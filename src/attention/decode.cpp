@@ -23,8 +23,7 @@ namespace {
   const Segment& segment = *partition.segment;
   const std::uint32_t tile = partition.rows.first / kTileRows;
   for (const Plane* plane : {&segment.k_codes, &segment.k_scales, &segment.v_codes, &segment.v_scales})
-    if (*plane)
-      __builtin_prefetch(plane->blocks + (tile >> plane->tile_shift) / plane->tiles_per_block - plane->first_block);
+    if (*plane) __builtin_prefetch(plane->block(tile));
 }
 
 // Partitions in the order in which threads take them: several at a time, the last ones singly.

@@ -55,12 +55,13 @@ Tiles tiles_of(const BlockMemory& memory, const Segment& segment, RowRange rows,
       for (std::uint32_t t = 0; t < count; ++t) tiles[t] = plane.tile(memory, first + t);
       return tiles;
     }
-    std::uint32_t block = first / plane.tiles_per_block, tile = first % plane.tiles_per_block;
-    const std::byte* base = memory.base + plane.blocks[block - plane.first_block] * memory.block_bytes;
+    const BlockId* block = plane.block(first);
+    std::uint32_t tile = first % plane.tiles_per_block;
+    const std::byte* base = memory.base + *block * memory.block_bytes;
     for (std::uint32_t t = 0; t < count; ++t, ++tile) {
       if (tile == plane.tiles_per_block) {
         tile = 0;
-        base = memory.base + plane.blocks[++block - plane.first_block] * memory.block_bytes;
+        base = memory.base + *++block * memory.block_bytes;
       }
       tiles[t] = base + static_cast<std::size_t>(tile) * plane.tile_bytes;
     }

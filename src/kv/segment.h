@@ -26,11 +26,13 @@ struct Plane {
   std::uint32_t tile_shift = 0;
 
   explicit operator bool() const { return blocks != nullptr; }
-  // Where tile `row_tile` of the rows is.
+  // Where the block of tile `row_tile` of the rows is listed, and where that tile is.
+  const BlockId* block(std::uint32_t row_tile) const {
+    return blocks + ((row_tile >> tile_shift) / tiles_per_block - first_block);
+  }
   std::byte* tile(const BlockMemory& memory, std::uint32_t row_tile) const {
-    const std::uint32_t t = row_tile >> tile_shift;
-    return memory.base + blocks[t / tiles_per_block - first_block] * memory.block_bytes +
-           static_cast<std::size_t>(t % tiles_per_block) * tile_bytes;
+    return memory.base + *block(row_tile) * memory.block_bytes +
+           static_cast<std::size_t>((row_tile >> tile_shift) % tiles_per_block) * tile_bytes;
   }
 };
 
