@@ -88,7 +88,6 @@ struct Trial {
   double step_seconds = 0;     // the median; 0: none was measured
   Pos prompt = 0, decoded = 0;
   double kept_fraction = 1;  // of the rows, at the end
-  bool may_drop = false;     // the spec has a method of the tokens axis
 };
 Trial run_trial(const Patient& patient, std::span<const Token> tokens,
                 const std::function<void(Session&)>& after_prompt);

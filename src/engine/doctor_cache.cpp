@@ -8,6 +8,7 @@
 #include "base/stopwatch.h"
 #include "engine/doctor.h"
 #include "engine/step_bytes.h"
+#include "engine/tune_specs.h"
 
 namespace lamina {
 namespace {
@@ -101,8 +102,6 @@ Trial run_trial(const Patient& patient, std::span<const Token> tokens,
   trial.bytes = sessions.ours.kv().bytes();
   trial.peak_bytes = sessions.ours.peak_bytes();
   trial.kept_fraction = sessions.ours.kv().kept_fraction();
-  trial.may_drop =
-      std::ranges::any_of(patient.spec->slots, [](const SlotSpec& slot) { return slot.tokens != nullptr; });
   trial.step_bytes = bytes_read(sessions.ours.kv()) + bytes_read(patient.model.weights(), patient.spec->layers);
   return trial;
 }
@@ -168,7 +167,7 @@ Finding check_bytes(const Patient& patient, const Trial& trial) {
   const double red = slack > 0 ? slack + planned / 2 : 0;
   const double peak_off = std::fabs(static_cast<double>(trial.peak_bytes) - static_cast<double>(plan.peak_bytes));
   Figure kept{.name = "kept_fraction", .value = trial.kept_fraction};
-  if (trial.may_drop) kept.yellow = 0.999999;
+  if (axes_of(*patient.spec, shape).tokens) kept.yellow = 0.999999;
   Finding finding = judged("bytes", {kept,
                                      {.name = "held_bytes", .value = held},
                                      {.name = "planned_bytes", .value = planned},
