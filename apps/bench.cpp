@@ -196,7 +196,7 @@ BenchResult Bench::describe(std::span<const KvSequence> start, const BenchTest& 
           .gen = test.gen,
           .depth = kv.length(),
           .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
-          .dense_bytes = start.size() * dense_bytes(kv.shape(), kv.length() + test.prompt + test.gen)};
+          .dense_bytes = start.size() * dense_bytes(kv.shape(), kv.length() + test.prompt + test.gen).total()};
 }
 
 // Prompts one after the other, then a token of each sequence a step.

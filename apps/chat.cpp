@@ -110,7 +110,7 @@ void Conversation::show_cache() const {
   const KvSequence& kv = session_.kv();
   const KvBytes bytes = kv.bytes();
   const KvShape& shape = kv.shape();
-  const auto dense = static_cast<double>(dense_bytes(shape, kv.length()));
+  const auto dense = static_cast<double>(dense_bytes(shape, kv.length()).total());
   std::cout << fmt::format(
       "kv      {}\n"
       "layers  {} of {} hold rows\n"

@@ -219,10 +219,6 @@ std::string merged_layers(const KvSpec& spec) {
   return text;
 }
 
-std::size_t dense_bytes(const KvShape& shape, Pos length) {
-  return plan_kv(std::make_shared<KvSpec>(KvSpec::parse("full", shape)), shape, length, 0, 512).steady.total();
-}
-
 std::string human_bytes(double bytes) {
   const char* unit = "B";
   for (const char* next : {"KiB", "MiB", "GiB", "TiB"})

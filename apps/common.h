@@ -85,9 +85,6 @@ void print_now(std::string_view text);
 // Which layers a spec merges, "14 of 30 layers merged: 15+16 17+18 …"; empty if none.
 std::string merged_layers(const KvSpec& spec);
 
-// Bytes that the dense f16 cache of this model would hold at this length.
-std::size_t dense_bytes(const KvShape& shape, Pos length);
-
 std::string human_bytes(double bytes);  // "12.3 MiB"
 
 // True after Ctrl-C; the first one is for the running command to end cleanly, the second kills.

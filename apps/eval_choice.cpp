@@ -62,7 +62,7 @@ Measured measure(const Arguments& args, Loaded& loaded, std::vector<ChoiceItem> 
 
 Json to_json(const Arguments& args, const Loaded& loaded, const Measured& measured, std::size_t spec) {
   const ChoiceSummary summary = summarize_choices(measured.items, measured.scores[spec]);
-  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(summary.tokens)));
+  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(summary.tokens)).total());
   return {{"task", args.data.task},
           {"items", measured.items.size()},
           {"accuracy", summary.accuracy.share},

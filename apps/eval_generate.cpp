@@ -84,7 +84,7 @@ Json to_json(const std::string& spec, std::span<const Generated> texts, bool wit
                                              {"first_difference", or_null(text.first_difference)}});
     if (with_answers) sample.update(Json{{"answer", text.answer}, {"agrees", text.agrees}, {"right", text.is_right}});
   }
-  const auto dense = static_cast<double>(dense_bytes(shape, static_cast<Pos>(score.length)));
+  const auto dense = static_cast<double>(dense_bytes(shape, static_cast<Pos>(score.length)).total());
   return {{"kv_spec", spec},
           {"items", texts.size()},
           {"agreement", with_answers ? Json(score.agreement) : Json(nullptr)},

@@ -81,7 +81,7 @@ Json to_json(const Loaded& loaded, const KvSpec& spec, const Found& found, std::
   Json depths = Json::array();
   for (std::size_t q = 0; q < found.right.size(); ++q)
     depths.push_back(found.asked[q] ? Json(static_cast<double>(found.right[q]) / found.asked[q]) : Json(nullptr));
-  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(found.length / n)));
+  const auto dense = static_cast<double>(dense_bytes(loaded.model.shape(), static_cast<Pos>(found.length / n)).total());
   return {{"kv_spec", spec.text()},
           {"items", items},
           {"found", found.found},

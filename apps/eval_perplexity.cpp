@@ -37,7 +37,7 @@ Json to_json(const Evaluation& evaluation, const KvShape& shape, std::size_t i) 
     return or_null([&](const auto& b) { return interval(b.*member); });
   };
   const auto of_parts = [&](double Third::*member) { return base ? by_position(parts, member) : Json(nullptr); };
-  const auto dense = static_cast<double>(dense_bytes(shape, score.kv_length));
+  const auto dense = static_cast<double>(dense_bytes(shape, score.kv_length).total());
   return {{"kv_spec", spec.text()},
           {"perplexity", summary.perplexity},
           {"tokens", score.tokens.size()},

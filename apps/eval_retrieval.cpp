@@ -59,8 +59,8 @@ void check_length(const Asker& asker, const Arguments& args, const NamedTask& ta
   for (const ContextQuestions& item : task.items) {
     const std::string where = item.line > 0 ? fmt::format("{}: line {}", args.file, item.line)
                                             : fmt::format("task {}, --length {}", task.name, args.length.tokens);
-    require(asker.tokens(item) <= context, "{}: an item with its answer has {} tokens, the context has {}", where,
-            asker.tokens(item), context);
+    const Pos tokens = asker.tokens(item);
+    require(tokens <= context, "{}: an item with its answer has {} tokens, the context has {}", where, tokens, context);
   }
 }
 
@@ -72,7 +72,7 @@ void print_answer(const RetrievalAnswer& a) {
 }
 
 Json to_json(const RetrievalScore& score, const KvShape& shape) {
-  const auto dense = static_cast<double>(dense_bytes(shape, static_cast<Pos>(score.length)));
+  const auto dense = static_cast<double>(dense_bytes(shape, static_cast<Pos>(score.length)).total());
   return {{"found", score.found},
           {"tokens", score.length},
           {"kept_fraction", score.kept_fraction},

@@ -53,7 +53,7 @@ std::string Generator::generate(const SamplingArguments& args, const std::functi
 void Generator::report(std::FILE* out) const {
   const auto rate = [](std::size_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
   const auto bytes = static_cast<double>(session_.kv().bytes().total());
-  const auto dense = static_cast<double>(dense_bytes(session_.kv().shape(), session_.kv().length()));
+  const auto dense = static_cast<double>(dense_bytes(session_.kv().shape(), session_.kv().length()).total());
   fmt::print(
       out,
       "prompt {} tokens, {:.1f}/s; generated {}, {:.1f}/s; kv \"{}\" holds {}, {:.2f}x less than dense f16; seed {}\n",

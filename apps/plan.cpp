@@ -24,7 +24,7 @@ void plan(const Arguments& args) {
   const Pos context = context_size(args.model, config);
   require(args.predict < context, "--predict is {}, expected less than the context of {} tokens", args.predict,
           context);
-  const auto dense = static_cast<double>(dense_bytes(shape, context));
+  const auto dense = static_cast<double>(dense_bytes(shape, context).total());
   auto rows = nlohmann::ordered_json::array();
   const auto specs = all_specs(args.model, shape);
   for (const auto& spec : specs) {

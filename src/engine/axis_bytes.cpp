@@ -4,20 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <memory>
 #include <numeric>
 #include <vector>
 
 namespace lamina {
 namespace {
-
-constexpr int kBatch = 512;  // of a prompt's steps: what is held after it does not depend on it
-
-KvBytes dense_bytes(const KvShape& shape, Pos length) {
-  return plan_kv(std::make_shared<const KvSpec>(KvSpec::parse("full", shape, UpwardMaps::kAny)), shape, length, 0,
-                 kBatch)
-      .steady;
-}
 
 // The layers that write rows of a slot, in the dense cache.
 class DenseLayers {

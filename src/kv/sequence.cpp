@@ -314,4 +314,10 @@ KvPlan plan_kv(const std::shared_ptr<const KvSpec>& spec, const KvShape& shape, 
   return {.steady = sequence.bytes(), .peak_bytes = peak};
 }
 
+KvBytes dense_bytes(const KvShape& shape, Pos length) {
+  constexpr int kBatch = 512;  // of a prompt's steps: what is held after them does not depend on it
+  const auto full = std::make_shared<const KvSpec>(KvSpec::parse("full", shape, UpwardMaps::kAny));
+  return plan_kv(full, shape, length, 0, kBatch).steady;
+}
+
 }  // namespace lamina

@@ -154,5 +154,7 @@ struct KvPlan {
   std::size_t peak_bytes;  // the most held at any time, the prompt's raw rows included
 };
 KvPlan plan_kv(const std::shared_ptr<const KvSpec>& spec, const KvShape& shape, int prompt, int decoded, int batch);
+// What the dense f16 cache holds at this length.
+KvBytes dense_bytes(const KvShape& shape, Pos length);
 
 }  // namespace lamina
