@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "common.h"
@@ -91,23 +92,59 @@ std::string strip(const std::vector<double>& values, double largest, bool colour
   return colours ? text + "\x1b[0m" : text;
 }
 
-std::string sensitivity_text(const Sensitivity& found, bool colours) {
+double largest(const std::vector<double>& values) {
+  double most = 0;
+  for (const double value : values) most = std::isfinite(value) ? std::max(most, value) : most;
+  return most;
+}
+
+// One fold of each axis, for each KV head alone.
+struct HeadLine {
+  std::string axis, what;
+  std::vector<double> kl;
+};
+
+std::vector<HeadLine> head_lines(const TuneResult& result) {
+  std::vector<HeadLine> lines;
+  const auto add = [&](std::string axis, std::string what, double HeadCosts::*kl) {
+    HeadLine& line = lines.emplace_back(HeadLine{.axis = std::move(axis), .what = std::move(what), .kl = {}});
+    std::ranges::transform(result.heads, std::back_inserter(line.kl), kl);
+  };
+  const HeadFolds& folds = result.head_folds;
+  if (folds.bits) add("bits", folds.bits->term(), &HeadCosts::bits);
+  if (folds.method) add("tokens", fmt::format("{} {}", folds.method->name, share_text(folds.keep)), &HeadCosts::tokens);
+  if (!folds.source.empty()) add("layers", "reads an earlier layer's", &HeadCosts::layers);
+  return lines;
+}
+
+std::string heads_text(const TuneResult& result, bool colours) {
+  std::string text = "\nKL of each KV head alone, from the lowest layer up; all: the sum\n";
+  for (const HeadLine& line : head_lines(result)) {
+    const double most = largest(line.kl);
+    double sum = 0;
+    for (const double kl : line.kl) sum += std::isfinite(kl) ? kl : 0;
+    text += fmt::format("{:<6}  {:<26} {}  most {:.5f}   all {:.4f}\n", line.axis, line.what,
+                        strip(line.kl, most, colours), most, sum);
+  }
+  std::vector<double> kept;
+  std::ranges::transform(result.heads, std::back_inserter(kept), &HeadCosts::kept);
+  text +=
+      "Rows that each needs for 95 % of its attention, as FastGen finds them: a share of the prompt's. Specs name no "
+      "heads,\nthis is shown only; policies by head compete as fastgen(recovery=…)\n";
+  return text + fmt::format("{:<6}  {:<26} {}\n", "tokens", "fastgen 0.95", strip(kept, 1, colours));
+}
+
+std::string sensitivity_text(const TuneResult& result, bool colours) {
+  const Sensitivity& found = result.sensitivity;
   if (found.bits.empty() && found.rows.empty()) return {};
   std::string text = "\nKL of each layer alone, from the lowest up; the tallest of a line is its most\n";
   for (const LayerLine& line : layer_lines(found)) {
-    double most = 0;
-    for (const double kl : line.costs.kl) most = std::isfinite(kl) ? std::max(most, kl) : most;
+    const double most = largest(line.costs.kl);
     const bool has_sum = std::isfinite(line.costs.together);
     text += fmt::format("{:<6}  {:<26} {}  most {:.5f}{}\n", line.axis, line.what, strip(line.costs.kl, most, colours),
                         most, has_sum ? fmt::format("   all {:.4f}", line.costs.together) : "");
   }
-  std::vector<double> heads;
-  for (const HeadNeed& head : found.heads) heads.push_back(head.kept);
-  text +=
-      "\nRows that each KV head needs for 95 % of its attention, as FastGen finds them: a share of the prompt's, mean "
-      "over "
-      "the\nselection's windows. Shown only: specs name no heads, policies by head compete as fastgen(recovery=…)\n";
-  return text + fmt::format("{:<6}  {:<26} {}\n", "heads", "from the lowest layer up", strip(heads, 1, colours));
+  return text + heads_text(result, colours);
 }
 
 std::string row(const Alternative& a, const TuneResult& result, bool chosen) {
@@ -135,15 +172,21 @@ std::string table_text(const TuneResult& result, bool colours) {
 }  // namespace
 
 Json tune_json(const TuneQuestion& q, const TuneResult& result) {
-  Json alternatives = Json::array(), layers = Json::array(), heads = Json::array();
+  Json alternatives = Json::array(), layers = Json::array(), heads = Json::array(), folds = Json::object();
   for (const Alternative& a : result.alternatives) alternatives.push_back(alternative_json(a, result));
   for (const LayerLine& line : layer_lines(result.sensitivity)) {
     Json json{{"axis", line.axis}, {"what", line.what}, {"kl", line.costs.kl}, {"together", line.costs.together}};
     if (line.axis == "layers") json["source"] = result.sensitivity.sharing.source;
     layers.push_back(std::move(json));
   }
-  for (const HeadNeed& head : result.sensitivity.heads)
-    heads.push_back({{"layer", head.slot}, {"head", head.head}, {"policy", head.policy}, {"kept_fraction", head.kept}});
+  const std::vector<HeadLine> lines = head_lines(result);
+  for (const HeadLine& line : lines) folds[line.axis] = line.what;
+  for (std::size_t i = 0; i < result.heads.size(); ++i) {
+    const HeadCosts& head = result.heads[i];
+    Json json{{"layer", head.layer}, {"head", head.head}, {"policy", head.policy}, {"kept_fraction", head.kept}};
+    for (const HeadLine& line : lines) json["kl"][line.axis] = line.kl[i];
+    heads.push_back(std::move(json));
+  }
   const Decision& decision = result.decision;
   return {{"model", q.model},
           {"kv_spec", result.chosen().candidate.spec->text()},
@@ -155,6 +198,7 @@ Json tune_json(const TuneQuestion& q, const TuneResult& result) {
           {"selected", decision.selected},
           {"alternatives", std::move(alternatives)},
           {"layers", std::move(layers)},
+          {"head_folds", std::move(folds)},
           {"heads", std::move(heads)}};
 }
 
@@ -178,7 +222,7 @@ std::string tune_text(const TuneQuestion& q, const TuneResult& result, bool colo
       "text    {}: {} windows to select on, {} held out; each a prompt of {} tokens, then {} fed one at a time\n",
       human_bytes(most), q.options.context, 100 * most / dense, human_bytes(dense), q.file, q.sizes.selection,
       q.sizes.held_out, q.sizes.prompt, q.sizes.scored);
-  text += sensitivity_text(result.sensitivity, colours) + table_text(result, colours) + '\n';
+  text += sensitivity_text(result, colours) + table_text(result, colours) + '\n';
   for (const std::string& reason : result.decision.reasons) text += reason + '\n';
   return text;
 }

@@ -67,6 +67,15 @@ const std::vector<float>& MapTrial::run(const std::vector<int>& target) {
   return states_;
 }
 
+const std::vector<float>& MapTrial::run(const OneHead& head, int source) {
+  LayerMap layers = LayerMap::from_targets(current_map_, model_.shape());
+  assert(source < index(head.layer) && layers[head.layer].writes && layers[LayerId{source}].writes);
+  layers.routes[static_cast<std::size_t>(index(head.layer))].reads = *layers[LayerId{source}].writes;
+  feed(std::move(layers), head, first_run(index(head.layer)));
+  collect(tried_);
+  return states_;
+}
+
 void MapTrial::adopt(const std::vector<int>& target) {
   const auto first = std::ranges::mismatch(target, current_map_).in1 - target.begin();
   if (static_cast<std::size_t>(first) == target.size()) return;
@@ -83,10 +92,16 @@ void MapTrial::adopt(const std::vector<int>& target) {
 // Layers whose states are known are not run, but where a token policy wants to see their attention.
 int MapTrial::first_run(int first_changed) const { return spec_.observes() && !spec_.prunes() ? 0 : first_changed; }
 
-// Runs all sentences side by side under the map, from `first_layer` on.
 void MapTrial::feed(const std::vector<int>& target, int first_layer) {
+  feed(LayerMap::from_targets(target, model_.shape()), std::nullopt, first_layer);
+  tried_map_ = target;
+}
+
+// Runs all sentences side by side under the map, from `first_layer` on.
+void MapTrial::feed(LayerMap layers, const std::optional<OneHead>& only, int first_layer) {
   KvSpec spec = spec_;
-  spec.layers = LayerMap::from_targets(target, model_.shape());
+  spec.layers = std::move(layers);
+  spec.only = only;
   assert(!spec.layers.cyclic());
   const auto shared_spec = std::make_shared<const KvSpec>(std::move(spec));
   std::vector<KvSequence> sequences;
@@ -107,7 +122,6 @@ void MapTrial::feed(const std::vector<int>& target, int first_layer) {
     model_.resume(chunks, work_, threads_, current_[step], first_layer, tried_[step]);
     for (KvSequence& sequence : sequences) sequence.commit(fed.phase, fed.tokens, &threads_);
   }
-  tried_map_ = target;
 }
 
 void MapTrial::collect(const std::vector<StepTrace>& traces) {

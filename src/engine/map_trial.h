@@ -3,6 +3,7 @@
 // first one on where it differs from the current map: what is below comes from that map's recorded states.
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,8 @@ class MapTrial {
   // The judged tokens' states after the final norm, [sentence][judged token][hidden], valid until the next call. No
   // layer of the map reads one above it.
   const std::vector<float>& run(const std::vector<int>& target);
+  // The same where of the current map only this KV head reads the rows of a lower layer.
+  const std::vector<float>& run(const OneHead& head, int source);
   // Makes the map the current one.
   void adopt(const std::vector<int>& target);
 
@@ -48,6 +51,7 @@ class MapTrial {
   void plan_steps(Feed feed);
   int first_run(int first_changed) const;
   void feed(const std::vector<int>& target, int first_layer);
+  void feed(LayerMap layers, const std::optional<OneHead>& only, int first_layer);
   void collect(const std::vector<StepTrace>& traces);
 
   Model& model_;

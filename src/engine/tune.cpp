@@ -54,7 +54,7 @@ class Tuner {
       stage_ = "each layer";
       result_.sensitivity = ask_layers(subject_, probed_, good_.bits_by_layer, good_.methods_by_layer, kShares);
       stage_ = "each head";
-      result_.sensitivity.heads = ask_heads(subject_, {.windows = text_.selection, .prompt = text_.prompt});
+      look_at_heads();
     }
     collect();
     narrow();
@@ -71,8 +71,9 @@ class Tuner {
     const double candidates = 80, axes = 2, layers = shape_.layers,
                  windows = static_cast<double>(text_.selection.size());
     const double probes = static_cast<double>(row_bits().size() + token_methods(shape_).size() * kShares.size());
-    const double by_layer = shape_.targets.empty() ? (10 + 2 * kShares.size()) * layers : 0,
-                 by_head = shape_.targets.empty() ? windows : 0;
+    const double by_layer = shape_.targets.empty() ? (10 + 2 * kShares.size()) * layers : 0;
+    // of bits and of tokens on each window, of sharing once; FastGen's need on all windows
+    const double by_head = shape_.targets.empty() ? 5 * layers * shape_.kv_heads + windows : 0;
     work_ = kProbeWork * (static_cast<double>(probed_.windows.size()) * (probes + by_layer) + by_head) + candidates +
             (kSecond + axes) + (kThird + axes) * (windows - 2) +
             (kFinalists + axes) * static_cast<double>(text_.held_out.size()) + (options_.speed ? 20 : 0);
@@ -90,6 +91,17 @@ class Tuner {
     require(!pool_.empty() || !combined_candidates(token_methods(shape_), smallest, {}, budget_).empty(),
             "no spec fits {} bytes after {} tokens, of which the dense cache takes {}", budget_.most, options_.context,
             result_.dense_bytes);
+  }
+
+  void look_at_heads() {
+    HeadFolds& folds = result_.head_folds;
+    folds.bits = good_.bits_by_head;
+    if (!good_.methods_by_layer.empty()) folds.method = good_.methods_by_layer.front();
+    const double budget = static_cast<double>(budget_.most) / static_cast<double>(result_.dense_bytes);
+    folds.keep = *std::ranges::min_element(kShares, {}, [&](double share) { return std::abs(share - budget); });
+    folds.source = result_.sensitivity.sharing.source;
+    result_.heads = ask_heads(subject_, probed_, folds);
+    ask_needs(subject_, {.windows = text_.selection, .prompt = text_.prompt}, result_.heads);
   }
 
   void add(std::vector<Candidate> candidates) {

@@ -10,6 +10,7 @@
 
 #include "engine/suite.h"
 #include "engine/tune_choice.h"
+#include "engine/tune_heads.h"
 #include "engine/tune_layers.h"
 
 namespace lamina {
@@ -24,6 +25,8 @@ struct TuneOptions {
 struct TuneResult {
   std::size_t dense_bytes = 0;
   Sensitivity sensitivity;
+  HeadFolds head_folds;                   // the budget's format and share of rows, about
+  std::vector<HeadCosts> heads;           // under these
   std::vector<Alternative> alternatives;  // all that fit: the finalists first, each part by KL
   std::size_t finalists = 0;
   Decision decision;  // of alternatives

@@ -7,14 +7,11 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/fastgen_profile.h"
-#include "engine/map_trial.h"
-#include "kv/layers/kvsharer_choice.h"
+#include "engine/sharing_kl.h"
 
 namespace lamina {
 namespace {
 
-constexpr std::size_t kPieces = 8, kPieceTokens = 64;  // of sharing
 constexpr std::size_t kSourcesTried = 2;
 
 // Specs that are asked together, and whose costs their answers are.
@@ -53,30 +50,17 @@ class Questions {
   std::vector<double*> answers_;  // [spec but the first]
 };
 
-std::vector<std::vector<Token>> pieces(const PromptedWindows& text) {
-  std::vector<std::vector<Token>> cut;
-  const std::size_t tokens = std::min(kPieceTokens, text.windows.front().size());
-  for (std::size_t begin = 0; begin + tokens <= text.windows.front().size(); begin += tokens)
-    for (const std::vector<Token>& window : text.windows) {
-      if (cut.size() == kPieces) return cut;
-      const auto first = window.begin() + static_cast<std::ptrdiff_t>(begin);
-      cut.emplace_back(first, first + static_cast<std::ptrdiff_t>(tokens));
-    }
-  return cut;
-}
-
 SharingCosts ask_sharing(const Subject& subject, const PromptedWindows& text) {
   const KvShape shape = subject.model.shape();
   const auto layers = static_cast<std::size_t>(shape.layers);
-  MapTrial trial(subject.model, subject.pool, pieces(text), KvSpec::parse("f32", shape), MapTrial::Feed::kPrompt);
-  OutputKl kl(subject.model, subject.pool, trial.run(own_targets(shape)));
+  SharingKl kl(subject, text);
   SharingCosts sharing{.source = identity_targets(shape.layers),
                        .costs = {.kl = std::vector<double>(layers, LayerCosts::kNone)}};
   std::vector<std::size_t> tried(layers);
-  for (const LayerPair& pair : rank_pairs(trial.mean_rows(), shape, {.order = LayerOrder::kSimilar})) {
+  for (const LayerPair& pair : rank_pairs(kl.mean_rows(), shape, {.order = LayerOrder::kSimilar})) {
     const auto layer = static_cast<std::size_t>(pair.layer);
     if (tried[layer]++ >= kSourcesTried) continue;
-    const double found = kl(trial.run(with_source(identity_targets(shape.layers), pair.layer, pair.source)));
+    const double found = kl.of_layer(pair.layer, pair.source);
     if (!(found >= sharing.costs.kl[layer])) {  // the first is compared with NaN
       sharing.costs.kl[layer] = found;
       sharing.source[layer] = pair.source;
@@ -101,30 +85,6 @@ Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std:
   questions.ask(subject, text);
   found.sharing = ask_sharing(subject, text);
   return found;
-}
-
-std::vector<HeadNeed> ask_heads(const Subject& subject, const PromptedWindows& text) {
-  const auto spec = std::make_shared<const KvSpec>(KvSpec::parse("fastgen(recovery=0.95)", subject.model.shape()));
-  std::vector<HeadNeed> needs;
-  std::vector<std::vector<int>> chosen;  // [head][policy] by how many windows
-  const double rows = static_cast<double>(text.prompt * text.windows.size());
-  for (const std::vector<Token>& window : text.windows) {
-    const auto prompt = std::span(window).first(text.prompt);
-    const FastGenProfile profile = profile_fastgen(subject.model, subject.pool, spec, prompt, subject.batch, 0);
-    needs.resize(profile.heads.size());
-    chosen.resize(needs.size(), std::vector<int>(profile.policies.size()));
-    for (std::size_t i = 0; i < needs.size(); ++i) {
-      const HeadProfile& head = profile.heads[i];
-      ++chosen[i][head.chosen];
-      const auto most = std::ranges::max_element(chosen[i]) - chosen[i].begin();  // of as many the smallest
-      needs[i] = {.slot = head.slot,
-                  .head = head.head,
-                  .policy = profile.policies.at(static_cast<std::size_t>(most)),
-                  .kept = needs[i].kept + static_cast<double>(head.rows) / rows};
-    }
-    subject.on_step();
-  }
-  return needs;
 }
 
 std::vector<int> share_cheapest(const SharingCosts& sharing, int count) {

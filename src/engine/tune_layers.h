@@ -3,7 +3,6 @@
 #pragma once
 #include <limits>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "engine/one_step_kl.h"
@@ -32,25 +31,15 @@ struct SharingCosts {
   std::vector<int> source;  // [layer]; itself where it can read none
   LayerCosts costs;
 };
-// FastGen's view of a KV head of a slot at a recovery of 0.95: what of a prompt it needs. Shown to the user; specs do
-// not name heads, policies by head are what fastgen finds anew for each prompt.
-struct HeadNeed {
-  int slot = 0, head = 0;
-  std::string policy;  // "special+punct+frequent", …: that of the most windows
-  double kept = 0;     // share of the rows, mean over windows
-};
 
 struct Sensitivity {
   std::vector<BitsCosts> bits;
   std::vector<RowsCosts> rows;  // [method][share]
-  SharingCosts sharing;         // on whole prompts of few tokens, pieces of the windows
-  std::vector<HeadNeed> heads;
+  SharingCosts sharing;         // as SharingKl says
 };
-// All but heads. subject.on_step is called after each question on each window; it may throw to end the work.
+// subject.on_step is called after each question on each window; it may throw to end the work.
 Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std::span<const RowBits> bits,
                        std::span<const TokenMethod> methods, std::span<const double> shares);
-// subject.on_step is called after each window.
-std::vector<HeadNeed> ask_heads(const Subject& subject, const PromptedWindows& text);
 
 // The map in which the `count` layers of the least cost share; fewer where the others are read themselves.
 std::vector<int> share_cheapest(const SharingCosts& sharing, int count);

@@ -35,9 +35,13 @@ std::vector<OfBits> of_rotation(const std::vector<OfBits>& all, bool rotate) {
   return some;
 }
 
+double distance(const OfBits& format, double bytes) {
+  return std::abs(std::log(static_cast<double>(format.bytes) / bytes));
+}
+
 void keep_nearest(std::vector<OfBits>& formats, double bytes) {
-  const auto distance = [&](const OfBits& f) { return std::abs(std::log(static_cast<double>(f.bytes) / bytes)); };
-  while (std::ssize(formats) > kFormatsByLayer) formats.erase(std::ranges::max_element(formats, {}, distance));
+  const auto away = [&](const OfBits& f) { return distance(f, bytes); };
+  while (std::ssize(formats) > kFormatsByLayer) formats.erase(std::ranges::max_element(formats, {}, away));
 }
 
 // The sum over shares of its KL beside the least there.
@@ -81,10 +85,17 @@ Survey survey_axes(const Subject& subject, const PromptedWindows& text, const By
 Promising promising(const Survey& survey, std::size_t most_bytes) {
   Promising found;
   std::ranges::transform(undominated(survey.bits), std::back_inserter(found.bits), &OfBits::bits);
+  const auto most = static_cast<double>(most_bytes);
+  double nearest = kNever;
   for (const bool rotate : {false, true}) {
     std::vector<OfBits> formats = undominated(of_rotation(survey.bits, rotate));
-    keep_nearest(formats, kFormatBytes * static_cast<double>(most_bytes));
-    std::ranges::transform(formats, std::back_inserter(found.bits_by_layer), &OfBits::bits);
+    keep_nearest(formats, kFormatBytes * most);
+    for (const OfBits& format : formats) {
+      found.bits_by_layer.push_back(format.bits);
+      if (distance(format, most) >= nearest) continue;
+      nearest = distance(format, most);
+      found.bits_by_head = format.bits;
+    }
   }
   std::vector<std::pair<double, const TokenMethod*>> ranked;
   for (const Survey::OfMethod& of : survey.methods) ranked.emplace_back(rank(of, survey), &of.method);

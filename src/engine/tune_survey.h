@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each axis by itself: which formats and which token methods are worth to be combined, on a model and a text.
 #pragma once
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,9 +29,10 @@ Survey survey_axes(const Subject& subject, const PromptedWindows& text, const By
                    std::span<const double> shares);
 
 struct Promising {
-  std::vector<RowBits> bits;           // that no other format beats in bytes and KL, the largest first
-  std::vector<RowBits> bits_by_layer;  // the same of each rotation alone, those around the budget
-  std::vector<TokenMethod> methods;    // the best of all shares
+  std::vector<RowBits> bits;            // that no other format beats in bytes and KL, the largest first
+  std::vector<RowBits> bits_by_layer;   // the same of each rotation alone, those around the budget
+  std::optional<RowBits> bits_by_head;  // of these the one nearest the budget
+  std::vector<TokenMethod> methods;     // the best of all shares
   std::vector<TokenMethod> methods_by_layer;
 };
 // Formats of a KL above 2 nats are left out. Methods are ranked by the sum over shares of their KL beside the least.

@@ -148,7 +148,9 @@ void KvSequence::choose(Parts& parts, SlotId slot, Step step) {
   step.prompt_start = parts.policy->by_prompt() ? prompt_start_ : 0;
   step.window = parts.slots.front().window();
   if (!parts.policy->selects(step)) return;
-  if (step.phase != Phase::kDecode || !fade(parts, step)) select(parts, slot, step);
+  if (step.phase != Phase::kDecode || parts.only_head || !fade(parts, step)) select(parts, slot, step);
+  for (std::size_t head = 0; parts.only_head && head < parts.gone.size(); ++head)
+    if (head != static_cast<std::size_t>(*parts.only_head)) parts.gone[head].clear();
   forget(parts, step.phase == Phase::kPrompt ? Phase::kPrompt : Phase::kDecode);
 }
 

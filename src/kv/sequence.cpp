@@ -61,13 +61,19 @@ KvSequence::KvSequence(std::shared_ptr<const KvSpec> spec, const KvShape& shape,
   for (int i = 0; i < layers.slots(); ++i) {
     const SlotId slot{i};
     const auto& [tokens, k, v, kivi] = (*spec_)[slot];
-    const SlotFormats formats{.raw_k = raw_format(k), .raw_v = raw_format(v), .k = k, .v = v, .kivi = kivi};
+    const Format raw_k = raw_format(k), raw_v = raw_format(v);
+    const SlotFormats formats{.raw_k = raw_k, .raw_v = raw_v, .k = k, .v = v, .kivi = kivi};
+    const SlotFormats unfolded{.raw_k = raw_k, .raw_v = raw_v, .k = raw_k, .v = raw_v};
     const MiniCache* merge = layers.views(slot) > 1 ? &spec_->minicache : nullptr;
+    const bool one_head = spec_->only && layers[spec_->only->layer].writes == slot;
+    assert(!one_head || merge == nullptr);
     KvShape part = shape;
-    if (tokens && tokens->by_head() && merge == nullptr) part.kv_heads = 1;
+    if (one_head || (tokens && tokens->by_head() && merge == nullptr)) part.kv_heads = 1;
     Parts parts{.policy = tokens.get(), .slots = {}, .readers = {}};
     for (int head = 0; head < shape.kv_heads; head += part.kv_heads)
-      parts.slots.emplace_back(part, pool.memory().block_bytes, formats, layers.window(slot), merge);
+      parts.slots.emplace_back(part, pool.memory().block_bytes,
+                               one_head && head != spec_->only->head ? unfolded : formats, layers.window(slot), merge);
+    if (one_head) parts.only_head = spec_->only->head;
     for (int layer = 0; tokens && layer < shape.layers; ++layer) {
       const Route& route = layers[LayerId{layer}];
       if (route.reads == slot && (route.writes == slot || tokens->readers() != Readers::kOwner))
@@ -127,11 +133,23 @@ void KvSequence::append(LayerId layer, std::span<const Pos> pos, const float* k,
 
 std::span<const std::span<const Segment>> KvSequence::segments(LayerId layer) {
   const Route& route = spec_->layers[layer];
-  Parts& parts = parts_[static_cast<std::size_t>(index(route.reads))];
+  const std::optional<OneHead>& only = spec_->only;
+  if (!only || only->layer != layer || route.writes == route.reads) return segments(route.reads, route.view);
+  assert(route.writes.has_value());
+  const auto own = segments(*route.writes, 0), read = segments(route.reads, route.view);
+  std::vector<std::span<const Segment>>& heads = parts_[static_cast<std::size_t>(index(*route.writes))].heads;
+  heads.assign(own.begin(), own.end());
+  const auto head = static_cast<std::size_t>(only->head);
+  heads[head] = read[head];
+  return heads;
+}
+
+std::span<const std::span<const Segment>> KvSequence::segments(SlotId slot, int view) {
+  Parts& parts = parts_[static_cast<std::size_t>(index(slot))];
   const bool renumbers = parts.policy && parts.policy->renumbers();
-  if (parts.slots.size() == 1) return parts.slots.front().segments(route.view, renumbers);
+  if (parts.slots.size() == 1) return parts.slots.front().segments(view, renumbers);
   parts.heads.clear();
-  for (Slot& slot : parts.slots) parts.heads.push_back(slot.segments(route.view, renumbers).front());
+  for (Slot& part : parts.slots) parts.heads.push_back(part.segments(view, renumbers).front());
   return parts.heads;
 }
 

@@ -97,6 +97,7 @@ class KvSequence {
     const TokenPolicy* policy = nullptr;  // null: every row lives on
     std::vector<Slot> slots;
     std::vector<LayerId> readers;                   // the layers that the policy observes
+    std::optional<int> only_head{};                 // whose rows may go
     std::vector<std::span<const Segment>> heads{};  // of several parts: what segments() returns
     std::vector<float*> mass{};                     // and observe()
     // [query head] of the prompt so far, and with this step's, which a commit makes so
@@ -105,6 +106,7 @@ class KvSequence {
   };
 
   KvSequence(const KvSequence& other);
+  std::span<const std::span<const Segment>> segments(SlotId slot, int view);
   // What is known before a step of so many tokens; 0: of the next one, whatever it will be.
   Ahead ahead(Phase phase, int tokens) const;
   // The step's accepted tokens into the text.

@@ -21,6 +21,7 @@
 // defaults omitted, "full" for the three axes when nothing else is left.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,12 +41,22 @@ struct SlotSpec {
   Kivi kivi{};  // where these are its formats
 };
 
+// Of one layer one KV head.
+struct OneHead {
+  LayerId layer{};
+  int head = 0;
+};
+
 struct KvSpec {
   LayerMap layers;
   std::vector<SlotSpec> slots;
   bool rotate = false;  // rows are stored rotated, those of the tail included
   MiniCache minicache;  // how pairs of layers are merged, where the map has any
   int grid = 0;         // commits inside a prompt at multiples of this many tokens; 0: at prompt end only
+  // What is said of the layer holds for this head: of the others every row lives on, as it came in, and a map that has
+  // the layer, which writes, read another one's rows has them read its own. No text says it, it is there to measure
+  // what heads are worth (engine/tune_heads.h). The layer's rows must not be merged.
+  std::optional<OneHead> only{};
 
   // Error for a text that does not parse or does not fit the model, in one sentence.
   static KvSpec parse(std::string_view text, const KvShape& shape, UpwardMaps upward = UpwardMaps::kTrainedOnly);

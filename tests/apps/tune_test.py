@@ -35,7 +35,9 @@ class TuneTest(ProgramTest):
         self.assertEqual((policy["calibration"]["selection"], policy["calibration"]["held_out"]), (2, 2))
         self.assertIn(f"\nuse     --kv {self.policy}\n", printed)
         self.assertNotIn("\x1b", printed)
-        self.assertRegex(printed, r"policies by head compete as fastgen\(recovery=…\)\nheads .*[▁▂▃▄▅▆▇█]{8}\n")
+        for axis in ("bits", "tokens", "layers"):
+            self.assertRegex(printed, rf"\nKL of each KV head alone(.*\n)+?{axis} .* [▁▂▃▄▅▆▇█ ]{{8}}  most \d.*   all \d")
+        self.assertRegex(printed, r"policies by head compete as fastgen\(recovery=…\)\ntokens .*[▁▂▃▄▅▆▇█]{8}\n")
         self.assertRegex(printed, r"\n\* +\d+ ")
         spec, budget = policy["kv_spec"], policy["budget"]
         self.assertEqual(policy["measured"]["kv_spec"], spec)
@@ -92,6 +94,10 @@ class TuneTest(ProgramTest):
         self.assertEqual({costs["axis"] for costs in found["layers"]}, {"layers", "tokens", "bits"})
         self.assertEqual({len(costs["kl"]) for costs in found["layers"]}, {4})
         self.assertEqual({(h["layer"], h["head"]) for h in found["heads"]}, {(i, j) for i in range(4) for j in range(2)})
+        self.assertEqual(set(found["head_folds"]), {"bits", "tokens", "layers"})
+        for head in found["heads"]:
+            self.assertEqual(set(head["kl"]), {"bits", "tokens", "layers"})
+            self.assertEqual(head["kl"]["layers"] is None, head["layer"] == 0)
 
     def test_a_floor_that_nothing_meets(self):
         self.policy.write_text("old")

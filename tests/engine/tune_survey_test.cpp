@@ -51,6 +51,7 @@ TEST(Promising, FormatsAroundTheBudget) {
   EXPECT_EQ(promising(survey, 100).bits.size(), 8U);
   EXPECT_EQ(terms(promising(survey, 100).bits_by_layer), (Names{"400", "200", "150", "100", "75"}));
   EXPECT_EQ(terms(promising(survey, 400).bits_by_layer), (Names{"800", "400", "200", "150", "100"}));
+  EXPECT_EQ(promising(survey, 110).bits_by_head.value().term(), "100");
 }
 
 TEST(Promising, MethodsByWhatTheyCostBesideTheBest) {

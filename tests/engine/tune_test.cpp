@@ -12,17 +12,10 @@
 #include "base/error.h"
 #include "engine/score.h"
 #include "engine/statistics.h"
-#include "model/tokenizer_data.h"
+#include "engine/tune_model.h"
 
 namespace lamina {
 namespace {
-
-std::vector<Token> text_of(std::size_t tokens, Token vocab) {
-  std::vector<Token> text(tokens);
-  for (std::size_t i = 0; i < tokens; ++i)
-    text[i] = static_cast<Token>((i * i * 31 + i * 7 + i / 50) % static_cast<std::size_t>(vocab));
-  return text;
-}
 
 TEST(TuneText, WindowsAreDisjointAndBothPartsAreSpread) {
   std::vector<Token> text(10'000);
@@ -56,34 +49,6 @@ TEST(TuneText, AShortOneGivesFewerWindows) {
                  "the text has 399 tokens, expected at least 400: 2 windows of 100 to select on and as many held out");
   }
 }
-
-class TuneModel : public testing::TestWithParam<const char*> {
- protected:
-  static constexpr std::size_t kPrompt = 400, kScored = 8;
-  ThreadPool pool_{2};
-  Model model_ = Model::load(std::string(LAMINA_TESTS "/golden/tiny/") + GetParam() + ".gguf", pool_);
-  Tokenizer tokenizer_ = load_tokenizer(model_.file());
-  TuneText text_ = cut_tune_text(text_of(2500, model_.config().vocab),
-                                 {.prompt = kPrompt, .scored = kScored, .selection = 3, .held_out = 3}, std::nullopt);
-  int steps_ = 0;
-
-  Subject subject() {
-    return {.model = model_, .tokenizer = tokenizer_, .pool = pool_, .on_step = [this] { ++steps_; }};
-  }
-  PromptedWindows windows() const { return {.windows = text_.selection, .prompt = kPrompt}; }
-  std::shared_ptr<const KvSpec> spec(const std::string& text) const {
-    return std::make_shared<const KvSpec>(KvSpec::parse(text, model_.shape()));
-  }
-  double decoded_kl(const std::shared_ptr<const KvSpec>& spec) {
-    std::vector<double> kl;
-    for (const auto& window : text_.selection)
-      for (const Score& score : Scorer(model_, pool_, 512, [](std::size_t) {})
-                                    .score_continuations({&spec, 1}, this->spec("full"),
-                                                         Windows(window, window.size(), 1, std::nullopt), kPrompt))
-        for (const TokenScore& token : score.tokens) kl.push_back(token.kl);
-    return mean(kl);
-  }
-};
 
 // Specs that do nothing between decoded tokens are told alike, whether those come in one step or one by one.
 TEST_P(TuneModel, OneStepTellsWhatDecodingTells) {
@@ -134,27 +99,6 @@ TEST_P(TuneModel, LayersAreAskedOneByOne) {
   }
 }
 
-TEST_P(TuneModel, HeadsAreAskedOnAllWindows) {
-  const std::vector<HeadNeed> all = ask_heads(subject(), windows());
-  EXPECT_EQ(steps_, 3);
-  const auto heads = static_cast<std::size_t>(model_.shape().kv_heads);
-  ASSERT_EQ(all.size(), static_cast<std::size_t>(model_.shape().layers) * heads);
-  std::vector<std::vector<HeadNeed>> alone;  // [window][head]
-  for (const auto& window : text_.selection)
-    alone.push_back(ask_heads(subject(), {.windows = {&window, 1}, .prompt = kPrompt}));
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    EXPECT_EQ(all[i].slot, static_cast<int>(i / heads));
-    EXPECT_EQ(all[i].head, static_cast<int>(i % heads));
-    EXPECT_NEAR(all[i].kept, (alone[0][i].kept + alone[1][i].kept + alone[2][i].kept) / 3, 1e-12);
-    EXPECT_GT(all[i].kept, 0);
-    EXPECT_LE(all[i].kept, 1 + 1e-12);
-    const auto with = [&](const std::string& policy) {
-      return std::ranges::count_if(alone, [&](const auto& needs) { return needs[i].policy == policy; });
-    };
-    for (const auto& needs : alone) EXPECT_GE(with(all[i].policy), with(needs[i].policy));
-  }
-}
-
 class TuneWhole : public TuneModel {};
 
 TEST_P(TuneWhole, TheChoiceFitsAndIsTheBestOfWhatItShows) {
@@ -189,12 +133,6 @@ TEST_P(TuneWhole, TheChoiceFitsAndIsTheBestOfWhatItShows) {
 
 TEST_P(TuneWhole, NothingFitsAFewBytes) {
   EXPECT_THROW(tune(subject(), text_, {.most_bytes = 10, .context = kPrompt + kScored}, [](auto, double) {}), Error);
-}
-
-std::string name_of(const testing::TestParamInfo<const char*>& of) {
-  std::string name = of.param;
-  std::erase(name, '-');
-  return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, TuneModel, testing::Values("llama-gqa", "gemma3"), name_of);
