@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench_feed.h"
 
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -34,7 +35,8 @@ void Feed::end_prompt(KvSequence& kv, Text text, Pos first) {
     return true;
   };
   if (probe_) probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on);
-  commit(kv, Phase::kPromptEnd, 0);
+  sequences_ = {&kv};
+  commit(Phase::kPromptEnd, 0);
 }
 
 void Feed::decode(std::span<KvSequence> all, std::span<const Text> texts) {
@@ -52,22 +54,24 @@ Chunk Feed::chunk(KvSequence& kv, Text text, int tokens, Phase phase) const {
 
 void Feed::step(std::span<const Chunk> chunks, Phase phase) {
   model_.forward(chunks, work_, *pool_);
-  std::size_t tokens = 0;
-  for (const Chunk& chunk : chunks) {
-    commit(*chunk.kv, phase, static_cast<int>(chunk.tokens.size()));
-    tokens += chunk.tokens.size();
-  }
-  on_tokens_(tokens);
+  const int tokens = static_cast<int>(chunks.front().tokens.size());
+  sequences_.clear();
+  for (const Chunk& chunk : chunks) sequences_.push_back(chunk.kv);
+  commit(phase, tokens);
+  on_tokens_(chunks.size() * static_cast<std::size_t>(tokens));
 }
 
-void Feed::commit(KvSequence& kv, Phase phase, int tokens) {
-  const std::size_t encoded = kv.encoded_bytes();
+void Feed::commit(Phase phase, int tokens) {
+  const auto encoded = [this] {
+    return std::accumulate(sequences_.begin(), sequences_.end(), std::size_t{0},
+                           [](std::size_t sum, const KvSequence* kv) { return sum + kv->encoded_bytes(); });
+  };
+  const std::size_t before = encoded();
   {
     const Timed timed(work_.profile, Op::kCommit, [] { return Work{}; });
-    kv.commit(phase, tokens, pool_);
+    commit_all(sequences_, phase, tokens, *pool_);
   }
-  if (work_.profile != nullptr)
-    (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(kv.encoded_bytes() - encoded);
+  if (work_.profile != nullptr) (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(encoded() - before);
 }
 
 std::vector<Token> random_tokens(int vocab, Pos length, unsigned seed) {

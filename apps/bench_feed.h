@@ -37,7 +37,7 @@ class Feed {
  private:
   Chunk chunk(KvSequence& kv, Text text, int tokens, Phase phase) const;
   void step(std::span<const Chunk> chunks, Phase phase);
-  void commit(KvSequence& kv, Phase phase, int tokens);
+  void commit(Phase phase, int tokens);  // of sequences_
 
   Model& model_;
   ThreadPool* pool_ = nullptr;
@@ -45,6 +45,7 @@ class Feed {
   Workspace work_;
   std::optional<ContextProbe> probe_;  // of specs that want one
   std::vector<Chunk> chunks_;
+  std::vector<KvSequence*> sequences_;
   OnTokens on_tokens_;
 };
 

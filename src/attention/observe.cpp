@@ -18,35 +18,37 @@ std::size_t padded_rows(std::span<const Segment> segments) {
 
 }  // namespace
 
-// Of all partitions of a KV head, whose weights are relative to their own maximum.
+// Of all partitions of a KV head, whose weights are relative to their own maximum. A partition's rows get what all
+// queries gave them while they are in the first cache.
 void Attention::observe_merged(const Merge& merge) const {
   const Query& query = queries_[merge.query];
   const Observe& what = query.observation.what;
   assert(what.far == 0 && !what.most);
   const std::span<const Segment> segments = query.segments[merge.kv_head];
   const std::size_t all = padded_rows(segments), columns = static_cast<std::size_t>(what.columns(group_));
-  const int rows = static_cast<int>(query.pos.size()) * group_;
-  for (int i = 0; i < rows; ++i) {
-    const int token = i / group_;
-    if (query.pos[token] < what.first_query) continue;
-    const std::size_t column = static_cast<std::size_t>(token) * columns + (what.by_query_head ? i % group_ : 0);
-    float* const sums = query.observation.mass[merge.kv_head] + column * all;
-    float max = kNoScore, sum = 0;
-    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
-      max = std::max(max, buffers_.partials[buffers_.partitions[p].partial + static_cast<std::size_t>(i)]);
-    if (max == kNoScore) continue;
-    const auto factor = [&](const Partition& p) { return std::exp(buffers_.partials[p.partial + i] - max); };
-    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p)
-      sum += factor(buffers_.partitions[p]) * buffers_.partials[buffers_.partitions[p].partial + rows + i];
-    const Segment* segment = segments.data();
-    std::size_t before = 0;
-    for (std::size_t p = merge.first_partition; p < merge.last_partition; ++p) {
-      const Partition& part = buffers_.partitions[p];
-      for (; segment != part.segment; ++segment) before += segment->range().padded();
-      const std::size_t n = part.rows.padded();
-      const float* const weights = buffers_.weights.data() + part.weights + static_cast<std::size_t>(i) * n;
-      float* const to = sums + before + (part.rows.first / kTileRows - segment->first_tile()) * kTileRows;
-      kernels_.add_scaled(weights, factor(part) / sum, static_cast<int>(n), to);
+  const auto rows = query.pos.size() * static_cast<std::size_t>(group_);
+  const std::span<const Partition> parts(buffers_.partitions.data() + merge.first_partition,
+                                         buffers_.partitions.data() + merge.last_partition);
+  const auto max_of = [&](const Partition& p, std::size_t i) { return buffers_.partials[p.partial + i]; };
+  std::vector<float> max(rows, kNoScore), sum(rows, 0);
+  for (const Partition& p : parts)
+    for (std::size_t i = 0; i < rows; ++i) max[i] = std::max(max[i], max_of(p, i));
+  const auto factor = [&](const Partition& p, std::size_t i) { return std::exp(max_of(p, i) - max[i]); };
+  for (const Partition& p : parts)
+    for (std::size_t i = 0; i < rows; ++i)
+      if (max[i] != kNoScore) sum[i] += factor(p, i) * buffers_.partials[p.partial + rows + i];
+  const Segment* segment = segments.data();
+  std::size_t before = 0;
+  for (const Partition& p : parts) {
+    for (; segment != p.segment; ++segment) before += segment->range().padded();
+    const std::size_t n = p.rows.padded(),
+                      at = before + (p.rows.first / kTileRows - segment->first_tile()) * std::size_t{kTileRows};
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t token = i / static_cast<std::size_t>(group_), head = i % static_cast<std::size_t>(group_);
+      if (query.pos[token] < what.first_query || max[i] == kNoScore) continue;
+      const std::size_t column = token * columns + (what.by_query_head ? head : 0);
+      kernels_.add_scaled(buffers_.weights.data() + p.weights + i * n, factor(p, i) / sum[i], static_cast<int>(n),
+                          query.observation.mass[merge.kv_head] + column * all + at);
     }
   }
 }

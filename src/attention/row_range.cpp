@@ -29,6 +29,7 @@ RowRange visible_rows(const Segment& segment, const Visibility& sees, Pos query)
   const Pos* begin = segment.pos;
   const Pos* end = begin + segment.rows();
   const Pos newest = sees.lagged ? query - 1 : query;
+  if (sees.window == 0 && begin != end && end[-1] <= newest) return segment.range();  // as in decode, of most segments
   if (begin != end && end[-1] - begin[0] + 1 == end - begin) {  // without gaps, as in a prompt: no search
     const auto row = [&](Pos pos) {
       return segment.first + static_cast<std::uint32_t>(std::clamp(pos - begin[0], 0, end[-1] - begin[0] + 1));

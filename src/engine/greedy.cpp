@@ -27,12 +27,14 @@ std::vector<Going> step(Model& model, Workspace& work, ThreadPool& pool, std::sp
     chunks.push_back({.kv = &c.kv, .tokens = token, .logits = listens ? Chunk::Logits::kLast : Chunk::Logits::kNone});
   }
   const std::span<const float> logits = model.forward(chunks, work, pool);
+  std::vector<KvSequence*> sequences;
+  for (const Chunk& chunk : chunks) sequences.push_back(chunk.kv);
+  commit_all(sequences, Phase::kDecode, 1, pool);
   const auto vocab = static_cast<std::size_t>(model.config().vocab);
   std::vector<Going> left;
   std::size_t row = 0;
   for (std::size_t i = 0; i < going.size(); ++i) {
     Continuation& c = all[going[i].index];
-    c.kv.commit(Phase::kDecode, 1, &pool);
     if (chunks[i].logits == Chunk::Logits::kLast) {
       c.said.push_back(most_likely(logits.subspan(row++ * vocab, vocab)));
       if (ends(going[i].index, c.said)) continue;

@@ -106,6 +106,8 @@ void MapTrial::feed(LayerMap layers, const std::optional<OneHead>& only, int fir
   const auto shared_spec = std::make_shared<const KvSpec>(std::move(spec));
   std::vector<KvSequence> sequences;
   for (std::size_t i = 0; i < sentences_.size(); ++i) sequences.emplace_back(shared_spec, model_.shape(), blocks_);
+  std::vector<KvSequence*> all;
+  for (KvSequence& sequence : sequences) all.push_back(&sequence);
   tried_map_.clear();
   const auto prompt = std::ranges::find(steps_, Phase::kPromptEnd, &Fed::phase);
   for (KvSequence& sequence : sequences) sequence.expect_prompt(prompt->first + prompt->tokens);
@@ -120,7 +122,7 @@ void MapTrial::feed(LayerMap layers, const std::optional<OneHead>& only, int fir
            .logits = Chunk::Logits::kNone,
            .prompt = fed.phase != Phase::kDecode});
     model_.resume(chunks, work_, threads_, current_[step], first_layer, tried_[step]);
-    for (KvSequence& sequence : sequences) sequence.commit(fed.phase, fed.tokens, &threads_);
+    commit_all(all, fed.phase, fed.tokens, threads_);
   }
 }
 

@@ -113,16 +113,21 @@ std::span<const float> Session::step(std::span<const Token> tokens, Chunk::Logit
     for (KvSequence* const other : others) other->discard();
     throw;
   }
-  end_step(tokens.size(), phase);
-  for (Session* const follower : followers) follower->end_step(tokens.size(), phase);
+  if (phase == Phase::kPromptEnd) work_.give_back();  // a token's is enough from here on
+  if (followers.empty()) {
+    end_step(tokens.size(), phase, &pool_);
+  } else {
+    pool_.parallel_for(static_cast<int>(followers.size()) + 1, [&](int i, int /*thread*/) {
+      (i == 0 ? this : followers[static_cast<std::size_t>(i - 1)])->end_step(tokens.size(), phase, nullptr);
+    });
+  }
   return out;
 }
 
-void Session::end_step(std::size_t tokens, Phase phase) {
+void Session::end_step(std::size_t tokens, Phase phase, ThreadPool* threads) {
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
-  if (phase == Phase::kPromptEnd) work_.give_back();            // a token's is enough from here on
   const bool is_probed = phase == Phase::kPromptEnd && probe_;  // whose end comes after the probe
-  kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens), &pool_);
+  kv_.commit(is_probed ? Phase::kPrompt : phase, static_cast<int>(tokens), threads);
   peak_bytes_ = std::max(peak_bytes_, kv_.bytes().total());
 }
 

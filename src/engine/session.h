@@ -60,7 +60,7 @@ class Session {
   void begin_prompt(std::size_t tokens);
   std::span<const float> step(std::span<const Token> tokens, Chunk::Logits logits, Phase phase,
                               std::span<Session* const> followers = {});
-  void end_step(std::size_t tokens, Phase phase);
+  void end_step(std::size_t tokens, Phase phase, ThreadPool* threads);
   bool probe(std::span<const Token> prompt, const OnProgress& progress, Phase end_phase);
   struct Wanted {  // logits of all tokens
     const OnLogits& call;

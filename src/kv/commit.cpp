@@ -88,6 +88,12 @@ void KvSequence::commit(Phase phase, int appended, int accepted, ThreadPool* thr
   if (spec_->observes() || pool_->held_bytes() < held) ::malloc_trim(0);
 }
 
+void commit_all(std::span<KvSequence* const> sequences, Phase phase, int tokens, ThreadPool& threads) {
+  if (sequences.size() == 1) return sequences.front()->commit(phase, tokens, &threads);  // its slots beside each other
+  threads.parallel_for(static_cast<int>(sequences.size()),
+                       [&](int i, int /*thread*/) { sequences[static_cast<std::size_t>(i)]->commit(phase, tokens); });
+}
+
 // What is the same of all rows.
 HeadRows KvSequence::head_rows(const Parts& parts, Slot& slot, Phase phase) const {
   const int readers = std::max(1, static_cast<int>(parts.readers.size()));  // none: upward maps, never observed

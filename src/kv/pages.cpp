@@ -29,6 +29,7 @@ BlockPool::BlockPool(const KvShape& shape, std::size_t capacity_bytes, Format wi
   ::madvise(mapping_, mapped_bytes(), MADV_HUGEPAGE);
   const auto address = reinterpret_cast<std::uintptr_t>(mapping_);
   memory_.base = static_cast<std::byte*>(mapping_) + (kHugePage - address % kHugePage) % kHugePage;
+  references_.reserve(first_block(region_of(capacity_ - 1) + 1));  // address space, like the blocks
 }
 
 BlockPool BlockPool::counting(const KvShape& shape, Format widest) {
@@ -46,7 +47,7 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
     : mapping_(std::exchange(other.mapping_, nullptr)),
       memory_(std::exchange(other.memory_, {})),
       capacity_(other.capacity_),
-      held_(std::exchange(other.held_, 0)),
+      held_(other.held_.exchange(0)),
       references_(std::move(other.references_)),
       regions_(std::move(other.regions_)),
       lowest_(std::exchange(other.lowest_, 0)) {}
@@ -56,6 +57,7 @@ std::size_t BlockPool::first_block(std::size_t region) const {
 }
 
 BlockId BlockPool::acquire() {
+  const std::scoped_lock lock(mutex_);
   while (lowest_ < regions_.size() && regions_[lowest_].free == 0) ++lowest_;
   if (lowest_ == regions_.size()) {
     require(references_.size() < capacity_, "kv cache: all {} bytes are in use", capacity_bytes());
@@ -64,8 +66,8 @@ BlockId BlockPool::acquire() {
     references_.resize(first_block(regions_.size()));
   }
   Region& region = regions_[lowest_];
-  while (references_[region.lowest] > 0) ++region.lowest;
-  references_[region.lowest] = 1;
+  while (references(region.lowest).load(std::memory_order_relaxed) > 0) ++region.lowest;
+  references(region.lowest).store(1, std::memory_order_relaxed);
   if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
   --region.free;
   ++held_;
@@ -73,8 +75,11 @@ BlockId BlockPool::acquire() {
 }
 
 void BlockPool::release(BlockId block) {
-  assert(references_[block] > 0);
-  if (--references_[block] > 0) return;
+  // who lets go last has seen what the others read
+  const std::uint32_t before = references(block).fetch_sub(1, std::memory_order_acq_rel);
+  assert(before > 0);
+  if (before > 1) return;
+  const std::scoped_lock lock(mutex_);
   const std::size_t of = region_of(block);
   Region& region = regions_[of];
   region.lowest = std::min(region.lowest, block);
@@ -85,6 +90,7 @@ void BlockPool::release(BlockId block) {
 }
 
 void BlockPool::trim() {
+  const std::scoped_lock lock(mutex_);
   for (std::size_t r = 0; r < regions_.size(); ++r) {
     const bool mostly_held = 4 * regions_[r].free <= blocks(r);
     if (mostly_held && regions_[r].memory != Region::kHuge) make_huge(r);
@@ -98,7 +104,7 @@ void BlockPool::forget_last() {
   while (!regions_.empty() && regions_.back().free == blocks(regions_.size() - 1)) regions_.pop_back();
   regions_.shrink_to_fit();
   references_.resize(first_block(regions_.size()));
-  references_.shrink_to_fit();
+  if (counts_only()) references_.shrink_to_fit();
   lowest_ = std::min(lowest_, regions_.size());
 }
 
@@ -118,7 +124,7 @@ void BlockPool::give_back(std::size_t region) {
   const std::size_t last = first_block(region + 1);
   for (std::size_t end = first_block(region); end < last; ++end) {
     const std::size_t first = end;
-    while (end < last && references_[end] == 0) ++end;
+    while (end < last && references(static_cast<BlockId>(end)).load(std::memory_order_relaxed) == 0) ++end;
     const std::size_t from = (first * memory_.block_bytes + kPage - 1) / kPage * kPage;
     const std::size_t to = end * memory_.block_bytes / kPage * kPage;
     if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);

@@ -3,8 +3,10 @@
 // specs share one engine and nothing fragments: what one sequence frees any other can use. Block ids are small
 // integers resolved per device (kv/segment.h), counted by reference so that forks share rows.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "kv/segment.h"
@@ -12,6 +14,7 @@
 
 namespace lamina {
 
+// Threads may use it beside each other, for sequences of their own.
 class BlockPool {
  public:
   // Reserves address space for `capacity_bytes`; memory is taken when blocks are first written. A block holds one tile
@@ -28,16 +31,16 @@ class BlockPool {
 
   // The lowest free one, so that what is held lies together; one reference. Error when the capacity is used up.
   BlockId acquire();
-  void share(BlockId block) { ++references_[block]; }
+  void share(BlockId block) { references(block).fetch_add(1, std::memory_order_relaxed); }
   void release(BlockId block);
-  bool shared(BlockId block) const { return references_[block] > 1; }
+  bool shared(BlockId block) { return references(block).load(std::memory_order_acquire) > 1; }
   // Gives the memory of free blocks back to the system, but for those beside many held ones: where three quarters of a
   // huge page or more are held, it is made one.
   void trim();
 
   const BlockMemory& memory() const { return memory_; }
   bool counts_only() const { return memory_.base == nullptr; }
-  std::size_t held_bytes() const { return held_ * memory_.block_bytes; }
+  std::size_t held_bytes() const { return held_.load(std::memory_order_relaxed) * memory_.block_bytes; }
   std::size_t capacity_bytes() const { return capacity_ * memory_.block_bytes; }
 
  private:
@@ -48,6 +51,7 @@ class BlockPool {
     enum : std::uint8_t { kNew, kTrimmed, kHuge } memory = kNew;  // kTrimmed: its free blocks have none
   };
   BlockPool() = default;
+  std::atomic_ref<std::uint32_t> references(BlockId block) { return std::atomic_ref(references_[block]); }
   std::size_t mapped_bytes() const { return capacity_ * memory_.block_bytes + kHugePage; }
   std::size_t region_of(std::size_t block) const { return block * memory_.block_bytes / kHugePage; }
   std::size_t first_block(std::size_t region) const;
@@ -59,8 +63,10 @@ class BlockPool {
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;
   void* mapping_ = nullptr;  // what memory_ is the whole huge pages of
   BlockMemory memory_;
-  std::size_t capacity_ = 0, held_ = 0;    // in blocks
-  std::vector<std::uint32_t> references_;  // [block] of all regions
+  std::size_t capacity_ = 0;               // in blocks
+  std::atomic<std::size_t> held_{0};       // likewise
+  std::vector<std::uint32_t> references_;  // [block] of all regions; it does not move while others may look
+  std::mutex mutex_;                       // of all that follows, and of which blocks are held
   std::vector<Region> regions_;
   std::size_t lowest_ = 0;  // no region below it has a free block
 };

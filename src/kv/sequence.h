@@ -144,6 +144,9 @@ class KvSequence {
   std::size_t encoded_bytes_ = 0;
 };
 
+// Ends a step of which each sequence had so many tokens: commit() of all, beside each other.
+void commit_all(std::span<KvSequence* const> sequences, Phase phase, int tokens, ThreadPool& threads);
+
 // Address space for whatever a sequence of any spec holds at its peak: raw and encoded rows of a text of `length`
 // tokens, each as f32, and a few blocks for every plane that has just begun. Only what is written takes memory.
 std::size_t most_bytes(const KvShape& shape, Pos length);

@@ -14,6 +14,7 @@ namespace {
 
 std::uint32_t rows_before(const Run& run, Pos pos) {
   const auto all = run.positions();
+  if (all.empty() || all.back() < pos) return run.rows();  // mostly; a search would wait for memory at every step
   return static_cast<std::uint32_t>(std::lower_bound(all.begin(), all.end(), pos) - all.begin());
 }
 

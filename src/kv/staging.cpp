@@ -34,8 +34,11 @@ std::span<float* const> Slot::stage(int reader, int readers, int columns, int to
     for (const Run* run : measured_runs())
       for (const RowRange part : run->parts()) staged_.rows += part.padded();
     const std::size_t size = static_cast<std::size_t>(staged_.tokens * columns) * staged_.rows;
-    staged_.sums.assign(static_cast<std::size_t>(readers) * heads, std::vector<float>(size));
-    for (std::vector<float>& sums : staged_.sums) staged_.heads.push_back(sums.data());
+    staged_.sums.resize(static_cast<std::size_t>(readers) * heads);
+    for (std::vector<float>& sums : staged_.sums) {
+      sums.resize(size);
+      staged_.heads.push_back(sums.data());
+    }
     if (!apart) each_staged([](float& stored, float& staged) { staged = stored; });
   }
   return std::span(staged_.heads).subspan(static_cast<std::size_t>(reader) * heads, heads);

@@ -230,12 +230,13 @@ void Model::append(Step& step, int layer) {
     trace.k.assign(work.k.begin(), work.k.begin() + size);
     trace.v.assign(work.v.begin(), work.v.begin() + size);
   }
-  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
+  step.each_sequence_apart([&](std::size_t i, const Chunk& chunk, std::size_t row, std::size_t n) {
     if (!writes(chunk, layer)) return;
     const float *const k = &work.k[row * width], *const v = &work.v[row * width];
-    require(all_finite(k, n * width) && all_finite(v, n * width),
+    KvSequence& kv = *step.sequences[i].kv;
+    require(&kv != chunk.kv || (all_finite(k, n * width) && all_finite(v, n * width)),
             "{}: layer {} computed keys or values that are not finite numbers", file_.path(), layer);
-    chunk.each_sequence([&](KvSequence& kv) { kv.append(LayerId{layer}, step.positions(row, n), k, v); });
+    kv.append(LayerId{layer}, step.positions(row, n), k, v);
   });
 }
 
@@ -247,27 +248,26 @@ void Model::attend_rows(Step& step, int layer) {
                              .kv_heads = config_.kv_heads,
                              .head_dim = config_.head_dim,
                              .scale = config_.attention_scale};
-  work.queries.clear();
   const auto observes = [](const Chunk& chunk) {
     bool any = false;
     chunk.each_sequence([&](KvSequence& kv) { any |= kv.spec().observes(); });
     return any;
   };
-  const auto add = [&](KvSequence& kv, const Chunk& chunk, std::size_t row, std::size_t n) {
+  const auto query_of = [&](KvSequence& kv, const Chunk& chunk, std::size_t row, std::size_t n) -> Query {
     const Route& route = kv.spec().layers[LayerId{layer}];
-    work.queries.push_back(
-        {.q = &work.q[row * width],
-         .pos = step.positions(row, n),
-         .segments = kv.segments(LayerId{layer}),
-         .out = &kv == chunk.kv ? &work.attended[row * width] : nullptr,
-         .sees = {.window = route.window, .lagged = route.lagged},
-         .lse = observes(chunk) ? &work.lse[row * static_cast<std::size_t>(config_.heads)] : nullptr,
-         .prompt = chunk.prompt,
-         .rotate = kv.spec().rotate,
-         .observation = kv.observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)});
+    return {.q = &work.q[row * width],
+            .pos = step.positions(row, n),
+            .segments = kv.segments(LayerId{layer}),
+            .out = &kv == chunk.kv ? &work.attended[row * width] : nullptr,
+            .sees = {.window = route.window, .lagged = route.lagged},
+            .lse = observes(chunk) ? &work.lse[row * static_cast<std::size_t>(config_.heads)] : nullptr,
+            .prompt = chunk.prompt,
+            .rotate = kv.spec().rotate,
+            .observation = kv.observe(LayerId{layer}, static_cast<int>(chunk.tokens.size()), chunk.prompt)};
   };
-  step.each_chunk([&](const Chunk& chunk, std::size_t row, std::size_t n) {
-    chunk.each_sequence([&](KvSequence& kv) { add(kv, chunk, row, n); });
+  work.queries.resize(step.sequences.size());
+  step.each_sequence_apart([&](std::size_t i, const Chunk& chunk, std::size_t row, std::size_t n) {
+    work.queries[i] = query_of(*step.sequences[i].kv, chunk, row, n);
   });
   const bool prompt = std::ranges::any_of(step.chunks, &Chunk::prompt);
   const Timed timed = step.time(prompt ? Op::kAttendPrompt : Op::kAttendDecode,
@@ -279,8 +279,10 @@ void Model::begin(Step& step) {
   Workspace& work = step.work;
   work.positions.clear();
   step.rows.clear();
+  step.sequences.clear();
   for (const Chunk& chunk : step.chunks) {
     step.rows.push_back(chunk.tokens.size());
+    chunk.each_sequence([&](KvSequence& kv) { step.sequences.push_back({&kv, step.rows.size() - 1}); });
     Pos pos = chunk.kv->next() + step.ahead;
     for (const Token token : chunk.tokens) {
       require(token >= 0 && token < config_.vocab, "token {} is not in the vocabulary of {}", token, config_.vocab);

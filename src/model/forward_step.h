@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,11 @@ struct Model::Step {
   int first_layer = 0;              // layers below it come from `from`
   std::size_t tokens = 0;           // of all chunks: those that the layer at hand gets, which prune() lessens
   std::vector<std::size_t> rows{};  // [chunk] the same of each
+  struct Sequence {
+    KvSequence* kv;
+    std::size_t chunk;
+  };
+  std::vector<Sequence> sequences{};  // of all chunks, followers behind those that they follow
 
   // Calls fn(row) for every token of the step. Handing out a row at a time took a tenth of a prompt's time.
   template <class Fn>
@@ -38,6 +44,18 @@ struct Model::Step {
   void each_chunk(Fn&& fn) {
     std::size_t row = 0;
     for (std::size_t i = 0; i < chunks.size(); row += rows[i++]) fn(chunks[i], row, rows[i]);
+  }
+  // Calls fn(i, chunk, its first row, its rows) for the i-th of all sequences, beside each other: fn works on what is
+  // the sequence's own.
+  template <class Fn>
+  void each_sequence_apart(Fn&& fn) {
+    std::vector<std::size_t> first(rows.size());
+    std::exclusive_scan(rows.begin(), rows.end(), first.begin(), std::size_t{0});
+    pool.parallel_for(static_cast<int>(sequences.size()), [&](int task, int) {
+      const auto i = static_cast<std::size_t>(task);
+      const std::size_t chunk = sequences[i].chunk;
+      fn(i, chunks[chunk], first[chunk], rows[chunk]);
+    });
   }
   // Until the end of the scope, if there is a profile: asked() says what work it is.
   template <class Fn>

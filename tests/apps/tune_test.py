@@ -67,7 +67,7 @@ class TuneTest(ProgramTest):
 
     def test_help(self):
         text = " ".join(self.ok("tune", "--help").decode().split())
-        self.assertIn("Takes some minutes", text)
+        self.assertIn("Takes 4 to 5 minutes", text)
         self.assertIn("a number alone counts bytes", text)
         self.assertIn("lamina tune -m MODEL --budget 25% -f TEXT --floor-top1 0.95 -o policy.json", text)
         text = " ".join(self.ok("plan", "--help").decode().split())

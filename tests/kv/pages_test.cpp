@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "base/error.h"
+#include "base/thread_pool.h"
 
 namespace lamina {
 namespace {
@@ -46,6 +49,35 @@ TEST(Pool, KeepsHugePagesThatAreMostlyHeld) {
   EXPECT_EQ(pool.memory().base[0], std::byte{0});
   EXPECT_EQ(pool.memory().base[(huge - 1) * bytes], std::byte{1});  // it is held
   EXPECT_EQ(pool.acquire(), 0U);
+}
+
+// Sequences of a batch append and commit beside each other.
+TEST(Pool, ThreadsNeverHoldOneBlockTwice) {
+  BlockPool pool(kShape, 64 << 20);
+  ThreadPool threads(3);
+  const std::size_t bytes = pool.memory().block_bytes;
+  const BlockId forked = pool.acquire();
+  threads.parallel_for(12, [&](int task, int) {
+    std::vector<BlockId> held;
+    const auto mark = static_cast<std::byte>(task + 1);
+    for (int round = 0; round < 30; ++round) {
+      for (int i = 0; i < 60; ++i) pool.memory().base[held.emplace_back(pool.acquire()) * bytes] = mark;
+      pool.share(forked);
+      EXPECT_TRUE(pool.shared(forked));
+      for (int i = 0; i < 40; ++i) {
+        EXPECT_EQ(pool.memory().base[held.back() * bytes], mark);
+        pool.release(held.back());
+        held.pop_back();
+      }
+      pool.release(forked);
+      if (round % 10 == 0) pool.trim();
+    }
+    for (const BlockId block : held) EXPECT_EQ(pool.memory().base[block * bytes], mark);
+    for (const BlockId block : held) pool.release(block);
+  });
+  EXPECT_FALSE(pool.shared(forked));
+  EXPECT_EQ(pool.held_bytes(), bytes);
+  EXPECT_EQ(pool.acquire(), forked == 0 ? 1U : 0U);
 }
 
 }  // namespace
