@@ -66,7 +66,8 @@ BlockId BlockPool::acquire() {
     references_.resize(first_block(regions_.size()));
   }
   Region& region = regions_[lowest_];
-  while (references(region.lowest).load(std::memory_order_relaxed) > 0) ++region.lowest;
+  // one that is just let go may be found before it is counted as free: its last reader is done with it
+  while (references(region.lowest).load(std::memory_order_acquire) > 0) ++region.lowest;
   references(region.lowest).store(1, std::memory_order_relaxed);
   if (region.memory == Region::kTrimmed) region.memory = Region::kNew;
   --region.free;
@@ -124,7 +125,7 @@ void BlockPool::give_back(std::size_t region) {
   const std::size_t last = first_block(region + 1);
   for (std::size_t end = first_block(region); end < last; ++end) {
     const std::size_t first = end;
-    while (end < last && references(static_cast<BlockId>(end)).load(std::memory_order_relaxed) == 0) ++end;
+    while (end < last && references(static_cast<BlockId>(end)).load(std::memory_order_acquire) == 0) ++end;
     const std::size_t from = (first * memory_.block_bytes + kPage - 1) / kPage * kPage;
     const std::size_t to = end * memory_.block_bytes / kPage * kPage;
     if (from < to) ::madvise(memory_.base + from, to - from, MADV_DONTNEED);
