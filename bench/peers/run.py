@@ -74,20 +74,24 @@ def run_figure(figure, systems, args, title):
     return samples
 
 
-def run_model(model, figures, args, done, total):
-    """Samples of all figures of a model, and what the systems say of themselves."""
+def run_model(model, figures, args, done, results):
+    """Adds the samples of all figures of a model, and what the systems say of themselves; what is done is saved."""
     here = [figure for figure in figures if figure.model == model]
     cells = -(-max(figure.depth + figure.tokens for figure in here) // 256) * 256
     systems = [ours.Lamina(model_file(model, "same file"), args.threads, args.isa),
                *[Peer(name, model, cells, args.threads) for name in args.peers]]
-    samples = []
     try:
         for i, figure in enumerate(here):
-            samples += run_figure(figure, systems, args, f"[{done + i + 1}/{total}] {figure.key()}")
+            results["samples"] += run_figure(figure, systems, args, f"[{done + i + 1}/{len(figures)}] {figure.key()}")
+            results["about"] |= {system.system: system.about for system in systems if system.about}
+            save(results)
     finally:
         for system in systems:
             system.close()
-    return samples, {system.system: system.about for system in systems}
+
+
+def save(results):
+    (WORK / "results.json").write_text(json.dumps(results, indent=1))
 
 
 def report(results, figures):
@@ -98,7 +102,9 @@ def report(results, figures):
     bandwidth = max((ours.read_bandwidth(found) or 0 for found in limits), default=None)
     text = [f"{args['threads']} threads each, medians of {args['rounds']} rounds in turn; in brackets how many times as "
             "fast as the best peer configuration.\n"]
-    order = [figure.key() for figure in sorted(figures, key=lambda figure: (figure.kind, figure.depth, figure.tokens))]
+    measured = {sample["figure"] for sample in samples}
+    order = [figure.key() for figure in sorted(figures, key=lambda figure: (figure.kind, figure.depth, figure.tokens))
+             if figure.key() in measured]
     for model, title in MODELS.items():
         here = [row for row in rows if row["model"] == model]
         if here:
@@ -127,21 +133,26 @@ def main():
             "wait for each other spinning")
     results = {"arguments": vars(args), "load": load, "limits": [ours.limits(args.threads, args.isa)], "about": {}, "samples": []}
     done = 0
-    for model in dict.fromkeys(figure.model for figure in figures):
-        samples, about = run_model(model, figures, args, done, len(figures))
-        done += sum(figure.model == model for figure in figures)
-        results["samples"] += samples
-        results["about"] |= {system: text for system, text in about.items() if text}
-        (WORK / "results.json").write_text(json.dumps(results, indent=1))
+    stopped = False
+    try:
+        for model in dict.fromkeys(figure.model for figure in figures):
+            run_model(model, figures, args, done, results)
+            done += sum(figure.model == model for figure in figures)
+    except KeyboardInterrupt:
+        if not results["samples"]:
+            raise
+        stopped = True
     results["limits"].append(ours.limits(args.threads, args.isa))
-    (WORK / "results.json").write_text(json.dumps(results, indent=1))
+    save(results)
     text = report(results, figures)
     (WORK / "results.md").write_text(text)
     print(text, end="")
+    if stopped:
+        fail("interrupted: these are the figures that were done")
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        fail("interrupted; the models that were done are in build/peers/results.json")
+        fail("interrupted; no figure was done")
