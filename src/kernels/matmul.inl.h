@@ -2,8 +2,8 @@
 // Products of packed weights (kernels.h: WeightFormat) with tiles of input rows. A kernel holds the sums of P panels
 // times N rows in registers and walks along the columns once.
 //
-// oneDNN 2.6.3 is not used: 512 rows, 1536 x 576 weights, two threads of Zen 5 (peak 2150 GOP/s): 608 GOP/s where each 32
-// columns have a scale, by a product for each that adds to the result, 2040 without scales; these kernels 1406 with.
+// oneDNN 2.6.3 is not used: 512 rows, 1536 x 576 weights, two threads of Zen 5 (peak 2150 GOP/s): 608 GOP/s where each
+// 32 columns have a scale, by a product for each that adds to the result, 2040 without scales; these kernels 1406 with.
 #include "kernels/kernels.h"
 
 namespace lamina::LAMINA_ISA {
