@@ -28,6 +28,7 @@ std::vector<Going> step(Model& model, Workspace& work, ThreadPool& pool, std::sp
   }
   const std::span<const float> logits = model.forward(chunks, work, pool);
   std::vector<KvSequence*> sequences;
+  sequences.reserve(chunks.size());
   for (const Chunk& chunk : chunks) sequences.push_back(chunk.kv);
   commit_all(sequences, Phase::kDecode, 1, pool);
   const auto vocab = static_cast<std::size_t>(model.config().vocab);

@@ -107,6 +107,7 @@ void MapTrial::feed(LayerMap layers, const std::optional<OneHead>& only, int fir
   std::vector<KvSequence> sequences;
   for (std::size_t i = 0; i < sentences_.size(); ++i) sequences.emplace_back(shared_spec, model_.shape(), blocks_);
   std::vector<KvSequence*> all;
+  all.reserve(sequences.size());
   for (KvSequence& sequence : sequences) all.push_back(&sequence);
   tried_map_.clear();
   const auto prompt = std::ranges::find(steps_, Phase::kPromptEnd, &Fed::phase);
