@@ -35,8 +35,8 @@ void Feed::end_prompt(KvSequence& kv, Text text, Pos first) {
     return true;
   };
   if (probe_) probe_->run(model_, *pool_, work_, kv, prompt, batch_, going_on);
-  sequences_ = {&kv};
-  commit(Phase::kPromptEnd, 0);
+  KvSequence* const one = &kv;
+  commit({&one, 1}, Phase::kPromptEnd, 0);
 }
 
 void Feed::decode(std::span<KvSequence> all, std::span<const Text> texts) {
@@ -55,21 +55,22 @@ Chunk Feed::chunk(KvSequence& kv, Text text, int tokens, Phase phase) const {
 void Feed::step(std::span<const Chunk> chunks, Phase phase) {
   model_.forward(chunks, work_, *pool_);
   const int tokens = static_cast<int>(chunks.front().tokens.size());
-  sequences_.clear();
-  for (const Chunk& chunk : chunks) sequences_.push_back(chunk.kv);
-  commit(phase, tokens);
+  std::vector<KvSequence*> sequences;
+  sequences.reserve(chunks.size());
+  for (const Chunk& chunk : chunks) sequences.push_back(chunk.kv);
+  commit(sequences, phase, tokens);
   on_tokens_(chunks.size() * static_cast<std::size_t>(tokens));
 }
 
-void Feed::commit(Phase phase, int tokens) {
-  const auto encoded = [this] {
-    return std::accumulate(sequences_.begin(), sequences_.end(), std::size_t{0},
+void Feed::commit(std::span<KvSequence* const> sequences, Phase phase, int tokens) {
+  const auto encoded = [&] {
+    return std::accumulate(sequences.begin(), sequences.end(), std::size_t{0},
                            [](std::size_t sum, const KvSequence* kv) { return sum + kv->encoded_bytes(); });
   };
   const std::size_t before = encoded();
   {
     const Timed timed(work_.profile, Op::kCommit, [] { return Work{}; });
-    commit_all(sequences_, phase, tokens, *pool_);
+    commit_all(sequences, phase, tokens, *pool_);
   }
   if (work_.profile != nullptr) (*work_.profile)[Op::kCommit].work.bytes += static_cast<double>(encoded() - before);
 }

@@ -37,7 +37,7 @@ class Feed {
  private:
   Chunk chunk(KvSequence& kv, Text text, int tokens, Phase phase) const;
   void step(std::span<const Chunk> chunks, Phase phase);
-  void commit(Phase phase, int tokens);  // of sequences_
+  void commit(std::span<KvSequence* const> sequences, Phase phase, int tokens);
 
   Model& model_;
   ThreadPool* pool_ = nullptr;
@@ -45,7 +45,6 @@ class Feed {
   Workspace work_;
   std::optional<ContextProbe> probe_;  // of specs that want one
   std::vector<Chunk> chunks_;
-  std::vector<KvSequence*> sequences_;
   OnTokens on_tokens_;
 };
 

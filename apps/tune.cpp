@@ -197,10 +197,9 @@ void add_tune(CLI::App& program) {
   CLI::App* app = program.add_subcommand("tune", "choose a KV spec for a budget of bytes, on a text of your own");
   add_options(*app, *args);
   app->footer(
-      "Takes 4 to 5 minutes for a model of 100 to 300 million weights on two cores, larger ones in proportion; the "
-      "time "
-      "left is\nshown. Each axis is measured in all layers at once, by layer and by KV head, and layers get what costs "
-      "least together.\nHeads are shown only; policies by head compete as fastgen(recovery=...).\n\n"
+      "Takes 4 to 5 minutes for a model of 100 to 300 million weights on two cores, larger ones in proportion; the\n"
+      "time left is shown. Each axis is measured in all layers at once, by layer and by KV head, and layers get what\n"
+      "costs least together. Heads are shown only; policies by head compete as fastgen(recovery=...).\n\n"
       "  lamina tune -m MODEL --budget 25% -f TEXT --floor-top1 0.95 -o policy.json\n"
       "  lamina run -m MODEL --kv policy.json -p \"...\"");
   app->callback([args] { run(*args); });

@@ -60,18 +60,39 @@ Json calibration_json(const TuneQuestion& q) {
           {"held_out", q.sizes.held_out}};
 }
 
-// A line of what each layer costs alone.
-struct LayerLine {
+// What one fold costs in each layer, or KV head, alone.
+struct CostLine {
   std::string axis, what;
-  const LayerCosts& costs;
+  std::vector<double> kl;
+  double all;  // NaN: not known
 };
 
-std::vector<LayerLine> layer_lines(const Sensitivity& found) {
-  std::vector<LayerLine> lines;
-  for (const BitsCosts& of : found.bits) lines.push_back({"bits", of.bits.term(), of.costs});
+std::vector<CostLine> layer_lines(const Sensitivity& found) {
+  std::vector<CostLine> lines;
+  const auto add = [&](std::string axis, std::string what, const LayerCosts& costs) {
+    lines.push_back({std::move(axis), std::move(what), costs.kl, costs.together});
+  };
+  for (const BitsCosts& of : found.bits) add("bits", of.bits.term(), of.costs);
   for (const RowsCosts& of : found.rows)
-    lines.push_back({"tokens", fmt::format("{} {}", of.method.name, share_text(of.keep)), of.costs});
-  if (!found.sharing.source.empty()) lines.push_back({"layers", "reads an earlier layer", found.sharing.costs});
+    add("tokens", fmt::format("{} {}", of.method.name, share_text(of.keep)), of.costs);
+  if (!found.sharing.source.empty()) add("layers", "reads an earlier layer", found.sharing.costs);
+  return lines;
+}
+
+// all: the sum of those that could be asked.
+std::vector<CostLine> head_lines(const TuneResult& result) {
+  std::vector<CostLine> lines;
+  const auto add = [&](std::string axis, std::string what, double HeadCosts::*kl) {
+    CostLine& line = lines.emplace_back(CostLine{std::move(axis), std::move(what), {}, 0});
+    for (const HeadCosts& head : result.heads) {
+      line.kl.push_back(head.*kl);
+      if (std::isfinite(head.*kl)) line.all += head.*kl;
+    }
+  };
+  const HeadFolds& folds = result.head_folds;
+  if (folds.bits) add("bits", folds.bits->term(), &HeadCosts::bits);
+  if (folds.method) add("tokens", fmt::format("{} {}", folds.method->name, share_text(folds.keep)), &HeadCosts::tokens);
+  if (!folds.source.empty()) add("layers", "reads an earlier layer's", &HeadCosts::layers);
   return lines;
 }
 
@@ -92,59 +113,30 @@ std::string strip(const std::vector<double>& values, double largest, bool colour
   return colours ? text + "\x1b[0m" : text;
 }
 
-double largest(const std::vector<double>& values) {
-  double most = 0;
-  for (const double value : values) most = std::isfinite(value) ? std::max(most, value) : most;
-  return most;
-}
-
-// One fold of each axis, for each KV head alone.
-struct HeadLine {
-  std::string axis, what;
-  std::vector<double> kl;
-};
-
-std::vector<HeadLine> head_lines(const TuneResult& result) {
-  std::vector<HeadLine> lines;
-  const auto add = [&](std::string axis, std::string what, double HeadCosts::*kl) {
-    HeadLine& line = lines.emplace_back(HeadLine{.axis = std::move(axis), .what = std::move(what), .kl = {}});
-    std::ranges::transform(result.heads, std::back_inserter(line.kl), kl);
-  };
-  const HeadFolds& folds = result.head_folds;
-  if (folds.bits) add("bits", folds.bits->term(), &HeadCosts::bits);
-  if (folds.method) add("tokens", fmt::format("{} {}", folds.method->name, share_text(folds.keep)), &HeadCosts::tokens);
-  if (!folds.source.empty()) add("layers", "reads an earlier layer's", &HeadCosts::layers);
-  return lines;
-}
-
-std::string heads_text(const TuneResult& result, bool colours) {
-  std::string text = "\nKL of each KV head alone, from the lowest layer up; all: the sum\n";
-  for (const HeadLine& line : head_lines(result)) {
-    const double most = largest(line.kl);
-    double sum = 0;
-    for (const double kl : line.kl) sum += std::isfinite(kl) ? kl : 0;
-    text += fmt::format("{:<6}  {:<26} {}  most {:.5f}   all {:.4f}\n", line.axis, line.what,
-                        strip(line.kl, most, colours), most, sum);
+std::string cost_text(const std::vector<CostLine>& lines, bool colours) {
+  std::string text;
+  for (const CostLine& line : lines) {
+    double most = 0;
+    for (const double kl : line.kl) most = std::isfinite(kl) ? std::max(most, kl) : most;
+    text += fmt::format("{:<6}  {:<26} {}  most {:.5f}{}\n", line.axis, line.what, strip(line.kl, most, colours), most,
+                        std::isfinite(line.all) ? fmt::format("   all {:.4f}", line.all) : "");
   }
-  std::vector<double> kept;
-  std::ranges::transform(result.heads, std::back_inserter(kept), &HeadCosts::kept);
-  text +=
-      "Rows that each needs for 95 % of its attention, as FastGen finds them: a share of the prompt's. Specs name no "
-      "heads,\nthis is shown only; policies by head compete as fastgen(recovery=…)\n";
-  return text + fmt::format("{:<6}  {:<26} {}\n", "tokens", "fastgen 0.95", strip(kept, 1, colours));
+  return text;
 }
 
 std::string sensitivity_text(const TuneResult& result, bool colours) {
   const Sensitivity& found = result.sensitivity;
   if (found.bits.empty() && found.rows.empty()) return {};
-  std::string text = "\nKL of each layer alone, from the lowest up; the tallest of a line is its most\n";
-  for (const LayerLine& line : layer_lines(found)) {
-    const double most = largest(line.costs.kl);
-    const bool has_sum = std::isfinite(line.costs.together);
-    text += fmt::format("{:<6}  {:<26} {}  most {:.5f}{}\n", line.axis, line.what, strip(line.costs.kl, most, colours),
-                        most, has_sum ? fmt::format("   all {:.4f}", line.costs.together) : "");
-  }
-  return text + heads_text(result, colours);
+  std::vector<double> kept;
+  std::ranges::transform(result.heads, std::back_inserter(kept), &HeadCosts::kept);
+  return fmt::format(
+      "\nKL of each layer alone, from the lowest up; the tallest of a line is its most\n{}"
+      "\nKL of each KV head alone, from the lowest layer up; all: the sum\n{}"
+      "Rows that each needs for 95 % of its attention, as FastGen finds them: a share of the prompt's. Specs name no "
+      "heads,\nthis is shown only; policies by head compete as fastgen(recovery=…)\n"
+      "{:<6}  {:<26} {}\n",
+      cost_text(layer_lines(found), colours), cost_text(head_lines(result), colours), "tokens", "fastgen 0.95",
+      strip(kept, 1, colours));
 }
 
 std::string row(const Alternative& a, const TuneResult& result, bool chosen) {
@@ -174,17 +166,17 @@ std::string table_text(const TuneResult& result, bool colours) {
 Json tune_json(const TuneQuestion& q, const TuneResult& result) {
   Json alternatives = Json::array(), layers = Json::array(), heads = Json::array(), folds = Json::object();
   for (const Alternative& a : result.alternatives) alternatives.push_back(alternative_json(a, result));
-  for (const LayerLine& line : layer_lines(result.sensitivity)) {
-    Json json{{"axis", line.axis}, {"what", line.what}, {"kl", line.costs.kl}, {"together", line.costs.together}};
+  for (const CostLine& line : layer_lines(result.sensitivity)) {
+    Json json{{"axis", line.axis}, {"what", line.what}, {"kl", line.kl}, {"together", line.all}};
     if (line.axis == "layers") json["source"] = result.sensitivity.sharing.source;
     layers.push_back(std::move(json));
   }
-  const std::vector<HeadLine> lines = head_lines(result);
-  for (const HeadLine& line : lines) folds[line.axis] = line.what;
+  const std::vector<CostLine> lines = head_lines(result);
+  for (const CostLine& line : lines) folds[line.axis] = line.what;
   for (std::size_t i = 0; i < result.heads.size(); ++i) {
     const HeadCosts& head = result.heads[i];
     Json json{{"layer", head.layer}, {"head", head.head}, {"policy", head.policy}, {"kept_fraction", head.kept}};
-    for (const HeadLine& line : lines) json["kl"][line.axis] = line.kl[i];
+    for (const CostLine& line : lines) json["kl"][line.axis] = line.kl[i];
     heads.push_back(std::move(json));
   }
   const Decision& decision = result.decision;

@@ -25,10 +25,10 @@ std::vector<std::vector<Token>> pieces(const PromptedWindows& text) {
 }  // namespace
 
 SharingKl::SharingKl(const Subject& subject, const PromptedWindows& text)
-    : trial_(subject.model, subject.pool, pieces(text), KvSpec::parse("f32", subject.model.shape()),
+    : own_(own_targets(subject.model.shape())),
+      trial_(subject.model, subject.pool, pieces(text), KvSpec::parse("f32", subject.model.shape()),
              MapTrial::Feed::kPrompt),
-      kl_(subject.model, subject.pool, trial_.run(own_targets(subject.model.shape()))),
-      own_(own_targets(subject.model.shape())) {}
+      kl_(subject.model, subject.pool, trial_.run(own_)) {}
 
 double SharingKl::of_layer(int layer, int source) { return kl_(trial_.run(with_source(own_, layer, source))); }
 

@@ -21,9 +21,9 @@ class SharingKl {
   std::vector<LayerRows> mean_rows() const { return trial_.mean_rows(); }
 
  private:
+  std::vector<int> own_;
   MapTrial trial_;
   OutputKl kl_;
-  std::vector<int> own_;
 };
 
 }  // namespace lamina

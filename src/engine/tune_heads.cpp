@@ -7,6 +7,7 @@
 
 #include "engine/fastgen_profile.h"
 #include "engine/sharing_kl.h"
+#include "engine/tune_questions.h"
 
 namespace lamina {
 namespace {
@@ -25,22 +26,14 @@ std::shared_ptr<const KvSpec> spec_of_head(const OneHead& head, std::string_view
 void ask_bits_and_tokens(const Subject& subject, const PromptedWindows& text, const HeadFolds& folds,
                          std::vector<HeadCosts>& heads) {
   const KvShape shape = subject.model.shape();
-  // Rotation alone moves the output a little, whatever is encoded: it is taken off.
-  std::vector<std::shared_ptr<const KvSpec>> specs = {spec_if_possible("rotate", shape)};
-  std::vector<double*> answers = {nullptr};  // [spec]
-  const auto ask = [&](double& answer, std::shared_ptr<const KvSpec> spec) {
-    if (spec == nullptr) return;
-    specs.push_back(std::move(spec));
-    answers.push_back(&answer);
-  };
+  Questions questions(shape);
   for (HeadCosts& of : heads) {
     const OneHead head{.layer = LayerId{of.layer}, .head = of.head};
-    if (folds.bits) ask(of.bits, spec_of_head(head, "bits", folds.bits->format, folds.bits->rotate, shape));
-    if (folds.method) ask(of.tokens, spec_of_head(head, "tokens", folds.method->term(folds.keep), false, shape));
+    if (folds.bits) questions.add(of.bits, spec_of_head(head, "bits", folds.bits->format, folds.bits->rotate, shape));
+    if (folds.method)
+      questions.add(of.tokens, spec_of_head(head, "tokens", folds.method->term(folds.keep), false, shape));
   }
-  const std::vector<double> kl = one_step_kl(subject, specs, text);
-  for (std::size_t i = 1; i < kl.size(); ++i)
-    *answers[i] = specs[i]->rotate ? std::max(0.0, kl[i] - kl.front()) : kl[i];
+  questions.ask(subject, text);
 }
 
 void ask_sharing(const Subject& subject, const PromptedWindows& text, const std::vector<int>& source,

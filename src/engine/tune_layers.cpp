@@ -8,47 +8,24 @@
 #include <numeric>
 
 #include "engine/sharing_kl.h"
+#include "engine/tune_questions.h"
 
 namespace lamina {
 namespace {
 
 constexpr std::size_t kSourcesTried = 2;
 
-// Specs that are asked together, and whose costs their answers are.
-class Questions {
- public:
-  explicit Questions(const KvShape& shape) : shape_(shape) {
-    // Rotation alone moves the output a little, in whatever layer rows are encoded: counted once, not for each layer.
-    specs_.push_back(spec_if_possible("rotate", shape));
+// term: of one axis, for each layer alone and for all.
+void add_layers(Questions& questions, LayerCosts& costs, const std::string& axis, const std::string& term, bool rotate,
+                const KvShape& shape) {
+  const std::string more = rotate ? "rotate" : "";
+  costs.kl.assign(static_cast<std::size_t>(shape.layers), LayerCosts::kNone);
+  for (int layer = 0; layer < shape.layers; ++layer) {
+    const std::string one = fmt::format("{}({}={})", axis, layer, term);
+    questions.add(costs.kl[static_cast<std::size_t>(layer)], spec_if_possible(joined_terms({one, more}), shape));
   }
-
-  // term: of one axis, for one layer and for all.
-  void add(LayerCosts& costs, const std::string& axis, const std::string& term, bool rotate) {
-    const std::string more = rotate ? "rotate" : "";
-    costs.kl.assign(static_cast<std::size_t>(shape_.layers), LayerCosts::kNone);
-    for (int layer = 0; layer < shape_.layers; ++layer)
-      add_one(costs.kl[static_cast<std::size_t>(layer)], {fmt::format("{}({}={})", axis, layer, term), more});
-    add_one(costs.together, {term, more});
-  }
-
-  void ask(const Subject& subject, const PromptedWindows& text) {
-    const std::vector<double> kl = one_step_kl(subject, specs_, text);
-    for (std::size_t i = 0; i < answers_.size(); ++i)
-      *answers_[i] = specs_[i + 1]->rotate ? std::max(0.0, kl[i + 1] - kl.front()) : kl[i + 1];
-  }
-
- private:
-  void add_one(double& answer, const std::vector<std::string>& terms) {
-    auto spec = spec_if_possible(joined_terms(terms), shape_);
-    if (spec == nullptr) return;
-    specs_.push_back(std::move(spec));
-    answers_.push_back(&answer);
-  }
-
-  const KvShape& shape_;
-  std::vector<std::shared_ptr<const KvSpec>> specs_;
-  std::vector<double*> answers_;  // [spec but the first]
-};
+  questions.add(costs.together, spec_if_possible(joined_terms({term, more}), shape));
+}
 
 SharingCosts ask_sharing(const Subject& subject, const PromptedWindows& text) {
   const KvShape shape = subject.model.shape();
@@ -80,8 +57,8 @@ Sensitivity ask_layers(const Subject& subject, const PromptedWindows& text, std:
     for (const double share : shares) found.rows.push_back({.method = method, .keep = share, .costs = {}});
   const KvShape shape = subject.model.shape();
   Questions questions(shape);
-  for (BitsCosts& of : found.bits) questions.add(of.costs, "bits", of.bits.format, of.bits.rotate);
-  for (RowsCosts& of : found.rows) questions.add(of.costs, "tokens", of.method.term(of.keep), false);
+  for (BitsCosts& of : found.bits) add_layers(questions, of.costs, "bits", of.bits.format, of.bits.rotate, shape);
+  for (RowsCosts& of : found.rows) add_layers(questions, of.costs, "tokens", of.method.term(of.keep), false, shape);
   questions.ask(subject, text);
   found.sharing = ask_sharing(subject, text);
   return found;
